@@ -71,12 +71,14 @@ if ntags > 0 then
   call_chunked('HSET', current, fences)
 end
 
-local doomed, members, foreign = {}, {}, 0
+-- Counted by hand: the # of a list that grows takes a search each time, 5 % of the whole script.
+local names_members = ARGV[8] == 'members'
+local doomed, doomed_count, members, members_count, foreign = {}, 0, {}, 0, 0
 local stopped_at
 
--- Takes up to what the budget leaves of a tag set. False: there may be more.
+-- Takes up to what the budget leaves of a tag set. False: there is more.
 local function collect(tag)
-  local left = budget - #members
+  local left = budget - members_count
   if left <= 0 then return false end
   local kind = redis.call('TYPE', tag).ok
   local found, whole
@@ -94,11 +96,17 @@ local function collect(tag)
     if kind ~= 'none' then foreign = foreign + 1 end
     return true
   end
-  for j = 1, #found do
-    members[#members + 1] = found[j]
-    doomed[#doomed + 1] = found[j]
+  local n = #found
+  for j = 1, n do doomed[doomed_count + j] = found[j] end
+  if names_members then
+    for j = 1, n do members[members_count + j] = found[j] end
   end
-  if whole then doomed[#doomed + 1] = tag end
+  members_count = members_count + n
+  doomed_count = doomed_count + n
+  if whole then
+    doomed_count = doomed_count + 1
+    doomed[doomed_count] = tag
+  end
   return whole
 end
 
@@ -108,7 +116,7 @@ for i = 1, ntags do
     break
   end
 end
-if #doomed > 0 then call_chunked('UNLINK', nil, doomed) end
+if doomed_count > 0 then call_chunked('UNLINK', nil, doomed) end
 
 local seq = head.seq
 local function broadcast(rest)
@@ -120,7 +128,7 @@ end
 
 -- On request the members go out by name too, for subscribers that keep no tag index. A name with bytes beyond ASCII,
 -- or too long for one message, is left out here: its tag is broadcast all the same.
-if ARGV[8] == 'members' then
+if names_members then
   local names, bytes = {}, 0
   for i = 1, #members do
     if not string.find(members[i], '[\128-\255]') then
@@ -141,7 +149,7 @@ end
 
 if stopped_at then
   if seq > head.seq then redis.call('HSET', HEAD, 'seq', string.format('%d', seq)) end
-  return { 'more', stopped_at, head.epoch, #members }
+  return { 'more', stopped_at, head.epoch, members_count }
 end
 
 local named = 0
@@ -153,4 +161,4 @@ end
 for i = 1, nparts do broadcast(ARGV[PARTS + i]) end
 if seq > head.seq then redis.call('HSET', HEAD, 'seq', string.format('%d', seq)) end
 if #raise > 0 then call_chunked('HSET', APPLIED, raise) end
-return { 'done', seq, head.epoch, #members, named, foreign }
+return { 'done', seq, head.epoch, members_count, named, foreign }

@@ -5,68 +5,53 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
 #include <cmocka.h>
 
 #include "broadcast.h"
+#include "failing_malloc.h"
+#include "samples.h"
 
 /* --- the samples: schemas/samples/broadcast --- */
 
-static char *read_file(const char *path, size_t *ret_size)
+struct judge {
+    bool is_good;
+    struct json_document document;
+};
+
+static void judge_sample(void *arg, const char *path)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        fail_msg("cannot open %s", path);
-    char *text = malloc(2 * BROADCAST_SIZE_MAX);
-    assert_non_null(text);
-    *ret_size = fread(text, 1, 2 * BROADCAST_SIZE_MAX, file);
-    fclose(file);
-    return text;
+    struct judge *judge = arg;
+    struct broadcast broadcast;
+    size_t size;
+    char *text = samples_read(path, &size);
+    if ((broadcast_parse(&judge->document, text, size, "main", &broadcast) == 0) != judge->is_good)
+        fail_msg("%s is %s", path, judge->is_good ? "refused" : "taken");
+    free(text);
 }
 
-static void check_samples(const char *kind, size_t at_least, bool is_good)
+static void check_samples(const char *folder, size_t at_least, bool is_good)
 {
-    struct json_document document = {.text = NULL};
-    char dir_path[512], path[1024];
-    size_t count = 0;
-    snprintf(dir_path, sizeof dir_path, SAMPLES_DIR "/broadcast/%s", kind);
-    DIR *dir = opendir(dir_path);
-    if (!dir)
-        fail_msg("cannot open %s", dir_path);
-    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
-        struct broadcast broadcast;
-        size_t size;
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", dir_path, entry->d_name);
-        char *text = read_file(path, &size);
-        if ((broadcast_parse(&document, text, size, "main", &broadcast) == 0) != is_good)
-            fail_msg("%s is %s", path, is_good ? "refused" : "taken");
-        free(text);
-        count++;
-    }
-    closedir(dir);
-    json_deinit(&document);
-    if (count < at_least)
-        fail_msg("%s has %zu samples only", dir_path, count);
+    struct judge judge = {.is_good = is_good};
+    assert_true(samples_each(folder, ".json", judge_sample, &judge) >= at_least);
+    json_deinit(&judge.document);
 }
 
 static void every_valid_sample_is_understood(void **state)
 {
     (void)state;
-    check_samples("valid", 8, true);
+    check_samples("broadcast/valid", 8, true);
 }
 
 static void every_invalid_sample_is_refused(void **state)
 {
     (void)state;
-    check_samples("invalid", 15, false);
+    check_samples("broadcast/invalid", 15, false);
 }
 
 static void what_no_schema_can_tell_is_refused_too(void **state)
 {
     (void)state;
-    check_samples("hostile", 10, false);
+    check_samples("broadcast/hostile", 10, false);
 }
 
 /* --- names go in at the writer and come out at the reader --- */
@@ -192,8 +177,9 @@ static void names_of_any_bytes_arrive_as_they_were(void **state)
     const struct {
         const char *data;
         size_t size;
-    } names[] = {{"post:17", 7}, {"\"\\/", 3}, {controls, 33}, {"gr\xc3\xbc\xc3\x9f", 6}, {"\xff", 1}, {"a\0b", 3},
-                 {all, 256},     {"\0", 1},    {"\xed\xa0\x80", 3}, {"\\u0041", 6}, {"\xe2\x80\xa8", 3}};
+    } names[] = {{"post:17", 7},      {"\"\\/", 3},   {controls, 33},     {"gr\xc3\xbc\xc3\x9f", 6},
+                 {"\xff", 1},         {"a\0b", 3},    {all, 256},         {"\0", 1},
+                 {"\xed\xa0\x80", 3}, {"\\u0041", 6}, {"\xe2\x80\xa8", 3}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_int_equal(broadcast_writer_add(writer, BROADCAST_KEYS, names[i].data, names[i].size), 0);
         assert_int_equal(broadcast_writer_add(writer, BROADCAST_TAGS, names[i].data, names[i].size), 0);
@@ -247,7 +233,8 @@ static void many_names_are_split_into_full_messages(void **state)
         broadcast_writer_cause(writer, topic, 2147483647, INT64_MAX, rule);
         for (size_t i = 0; i < count; i++) {
             make_name(name, size + 40, i);
-            assert_int_equal(broadcast_writer_add(writer, i % 2 ? BROADCAST_KEYS : BROADCAST_TAGS, name, size + 40), 0);
+            assert_int_equal(
+                broadcast_writer_add(writer, i % 2 ? BROADCAST_KEYS : BROADCAST_TAGS, name, size + 40), 0);
             text_bytes += size + 40;
         }
         assert_int_equal(broadcast_writer_finish(writer), 0);
@@ -320,7 +307,9 @@ static void a_cause_is_in_every_part_unless_it_is_too_long(void **state)
     assert_int_equal(broadcast_writer_flush_all(writer), 0);
     assert_int_equal(broadcast_writer_finish(writer), 0);
     assert_int_equal(broadcast_writer_count(writer), 2);
-#define CAUSE ",\"cause\":{\"topic\":\"blog.posts\",\"partition\":3,\"offset\":1234567890123,\"rule\":\"a \\\"rule\\\"\"}}"
+#define CAUSE                                                                                                \
+    ",\"cause\":{\"topic\":\"blog.posts\",\"partition\":3,\"offset\":1234567890123,\"rule\":\"a "            \
+    "\\\"rule\\\"\"}}"
     const char *part = broadcast_writer_part(writer, 0, &size);
     assert_int_equal(size, sizeof "\"keys\":[\"k\"]" CAUSE - 1);
     assert_memory_equal(part, "\"keys\":[\"k\"]" CAUSE, size);
@@ -341,7 +330,8 @@ static void a_cause_is_in_every_part_unless_it_is_too_long(void **state)
     broadcast_writer_cause(writer, "t", 0, 0, "\xff");
     assert_int_equal(broadcast_writer_flush_all(writer), 0);
     part = broadcast_writer_part(writer, 0, &size);
-    assert_memory_equal(part, "\"flush\":true,\"cause\":{\"topic\":\"t\",\"partition\":0,\"offset\":0}}", size);
+    assert_memory_equal(part, "\"flush\":true,\"cause\":{\"topic\":\"t\",\"partition\":0,\"offset\":0}}",
+                        size);
 }
 
 static void a_message_over_64_KiB_is_refused(void **state)
@@ -378,7 +368,8 @@ static void a_reader_may_leave_out_what_it_does_not_handle(void **state)
     struct seen seen = {.count = 0};
     struct json_document document = {.text = NULL};
     const struct broadcast_handler handler = {.tag = see_tag, .arg = &seen};
-    static const char message[] = "{\"v\":1,\"ns\":\"main\",\"epoch\":\"e\",\"seq\":1,\"keys\":[\"k\"],\"tags\":[\"t\"],\"patterns\":[\"p\"]}";
+    static const char message[] = "{\"v\":1,\"ns\":\"main\",\"epoch\":\"e\",\"seq\":1,\"keys\":[\"k\"],"
+                                  "\"tags\":[\"t\"],\"patterns\":[\"p\"]}";
     (void)state;
     assert_int_equal(broadcast_parse(&document, message, sizeof message - 1, "main", &broadcast), 0);
     assert_int_equal(broadcast_visit(&document, &handler), 0);
@@ -386,6 +377,61 @@ static void a_reader_may_leave_out_what_it_does_not_handle(void **state)
     assert_true(has_seen(&seen, BROADCAST_TAGS, "t", 1));
     forget(&seen);
     json_deinit(&document);
+}
+
+static void count_key(void *arg, const void *key, size_t size)
+{
+    size_t *keys = arg;
+    (void)key;
+    *keys += size > 0;
+}
+
+/* @return 0 when all of it went well */
+static int write_and_read(void)
+{
+    struct json_document document = {.text = NULL};
+    struct broadcast broadcast;
+    size_t keys = 0;
+    char message[512];
+    const struct broadcast_handler handler = {.key = count_key, .arg = &keys};
+    struct broadcast_writer *writer = broadcast_writer_create();
+    int result = -1;
+    if (!writer)
+        return -1;
+    broadcast_writer_cause(writer, "t", 0, 0, "r");
+    if (broadcast_writer_add(writer, BROADCAST_KEYS, "k\n", 2) < 0 ||
+        broadcast_writer_add(writer, BROADCAST_KEYS, "\xff", 1) < 0 ||
+        broadcast_writer_flush_all(writer) < 0 || broadcast_writer_finish(writer) < 0)
+        goto out;
+    assert_int_equal(broadcast_writer_count(writer), 2); /* what it has written is whole */
+    size_t size, frame_size = put_frame(message, sizeof message, 1);
+    const char *part = broadcast_writer_part(writer, 0, &size);
+    memcpy(message + frame_size, part, size);
+    if (broadcast_parse(&document, message, frame_size + size,
+                        "0000000000000000000000000000000000000000000000000000000000000000", &broadcast) < 0 ||
+        broadcast_visit(&document, &handler) < 0)
+        goto out;
+    assert_int_equal(keys, 2);
+    result = 0;
+out:
+    broadcast_writer_destroy(&writer);
+    json_deinit(&document);
+    return result;
+}
+
+static void any_allocation_may_fail(void **state)
+{
+    long nth = 0;
+    bool has_failed;
+    (void)state;
+    do {
+        failing_malloc_arm(nth++);
+        int result = write_and_read();
+        has_failed = failing_malloc_disarm();
+        assert_true(result == 0 || has_failed);
+    } while (has_failed);
+    assert_true(nth > 5);
+    assert_int_equal(write_and_read(), 0);
 }
 
 int main(void)
@@ -397,12 +443,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(names_of_any_bytes_arrive_as_they_were, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_added_is_nothing_said, setup, teardown),
         cmocka_unit_test_setup_teardown(many_names_are_split_into_full_messages, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_longest_name_that_fits_is_sent_and_one_byte_more_flushes, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_longest_name_that_fits_is_sent_and_one_byte_more_flushes, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_pattern_that_is_no_text_flushes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cause_is_in_every_part_unless_it_is_too_long, setup, teardown),
         cmocka_unit_test(a_message_over_64_KiB_is_refused),
         cmocka_unit_test(a_refused_message_leaves_the_result_alone),
         cmocka_unit_test(a_reader_may_leave_out_what_it_does_not_handle),
+        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "failing_malloc.h"
 #include "invalidate.h"
 
 #define SHA "0123456789012345678901234567890123456789"
@@ -60,24 +61,53 @@ static void a_call_lists_everything_in_the_order_of_the_script(void **state)
     assert_int_equal(names_init(&names, "main", "tag:", "lease:"), 0);
     const struct invalidate_slice tags[] = {{"t1", 2}, {"t\0two", 5}, {"t3", 2}};
     const struct invalidate_slice keys[] = {{"k1", 2}, {"a{b}", 4}};
-    const struct invalidate_partition partitions[] = {{"g/t/0", -1, 7}, {"g/t/1", 1234567890123, 1234567890124}};
-    const struct invalidate_call call = {.new_epoch = "abc", .expected_epoch = "", .log_length = 1000, .broadcasts_members = true,
-                                         .tags = tags, .tags_count = 3, .keys = keys, .keys_count = 2, .broadcast = writer,
-                                         .partitions = partitions, .partitions_count = 2};
+    const struct invalidate_partition partitions[] = {{"g/t/0", -1, 7},
+                                                      {"g/t/1", 1234567890123, 1234567890124}};
+    const struct invalidate_call call = {.new_epoch = "abc",
+                                         .expected_epoch = "",
+                                         .log_length = 1000,
+                                         .broadcasts_members = true,
+                                         .tags = tags,
+                                         .tags_count = 3,
+                                         .keys = keys,
+                                         .keys_count = 2,
+                                         .broadcast = writer,
+                                         .partitions = partitions,
+                                         .partitions_count = 2};
     resp_init(&resp);
     invalidate_encode(&resp, SHA, &names, &call, 0);
     read_command(&resp, &args);
-    static const char *const expected[] = {
-        "EVALSHA", SHA, "5", "evict:{main}:head", "evict:{main}:fence:0", "evict:{main}:fence:1", "evict:{main}:log",
-        "evict:{main}:applied", "abc", "", "evict:{main}", "1000", "1000", "262144", "60000", "members", "", "3", "2", "1", "2",
-        "\"main\"", "tag:t1"};
+    static const char *const expected[] = {"EVALSHA",
+                                           SHA,
+                                           "5",
+                                           "evict:{main}:head",
+                                           "evict:{main}:fence:0",
+                                           "evict:{main}:fence:1",
+                                           "evict:{main}:log",
+                                           "evict:{main}:applied",
+                                           "abc",
+                                           "",
+                                           "evict:{main}",
+                                           "1000",
+                                           "1000",
+                                           "262144",
+                                           "60000",
+                                           "members",
+                                           "",
+                                           "3",
+                                           "2",
+                                           "1",
+                                           "2",
+                                           "\"main\"",
+                                           "tag:t1"};
     size_t n = sizeof expected / sizeof expected[0];
     for (size_t i = 0; i < n; i++)
         is_text(&args, i, expected[i]);
     assert_int_equal(args.at[n].size, 9);
     assert_memory_equal(args.at[n].data, "tag:t\0two", 9);
-    static const char *const rest[] = {"tag:t3", "k1", "lease:{k1}", "a{b}", "lease:{b}:a{b}", "\"tags\":[\"t1\"]}",
-                                       "g/t/0", "-1", "7", "g/t/1", "1234567890123", "1234567890124"};
+    static const char *const rest[] = {
+        "tag:t3", "k1", "lease:{k1}", "a{b}",  "lease:{b}:a{b}", "\"tags\":[\"t1\"]}",
+        "g/t/0",  "-1", "7",          "g/t/1", "1234567890123",  "1234567890124"};
     for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
         is_text(&args, n + 1 + i, rest[i]);
     assert_int_equal(args.count, n + 1 + sizeof rest / sizeof rest[0]);
@@ -103,8 +133,13 @@ static void long_names_are_sent_whole(void **state)
     memset(name, 'n', sizeof name);
     assert_int_equal(names_init(&names, "main", "tag:", "lease:"), 0);
     const struct invalidate_slice slice = {name, sizeof name};
-    const struct invalidate_call call = {.new_epoch = "e", .expected_epoch = "x", .tags = &slice, .tags_count = 1, .keys = &slice,
-                                         .keys_count = 1, .refuses_all_fills = true};
+    const struct invalidate_call call = {.new_epoch = "e",
+                                         .expected_epoch = "x",
+                                         .tags = &slice,
+                                         .tags_count = 1,
+                                         .keys = &slice,
+                                         .keys_count = 1,
+                                         .refuses_all_fills = true};
     resp_init(&resp);
     invalidate_encode(&resp, SHA, &names, &call, 0);
     read_command(&resp, &args);
@@ -120,11 +155,39 @@ static void long_names_are_sent_whole(void **state)
     names_deinit(&names);
 }
 
+static void any_allocation_may_fail(void **state)
+{
+    static char name[5000]; /* too long for the stack's buffers */
+    struct names names;
+    bool has_failed = true;
+    (void)state;
+    assert_int_equal(names_init(&names, "main", "tag:", "lease:"), 0);
+    const struct invalidate_slice slice = {name, sizeof name};
+    const struct invalidate_call call = {.new_epoch = "e",
+                                         .expected_epoch = "",
+                                         .tags = &slice,
+                                         .tags_count = 1,
+                                         .keys = &slice,
+                                         .keys_count = 1};
+    for (long nth = 0; has_failed; nth++) {
+        struct resp resp;
+        resp_init(&resp);
+        failing_malloc_arm(nth);
+        invalidate_encode(&resp, SHA, &names, &call, 0);
+        has_failed = failing_malloc_disarm();
+        assert_int_equal(resp.has_failed, has_failed);
+        resp_deinit(&resp);
+    }
+    names_deinit(&names);
+}
+
 /* --- replies: "s:text" or "i:number", a list of them --- */
 
-static enum invalidate_status decode(const char *const items[], size_t count, size_t first_tag, struct invalidate_result *ret_result)
+static enum invalidate_status decode(const char *const items[], size_t count, size_t first_tag,
+                                     struct invalidate_result *ret_result)
 {
-    redisReply elements[8], *pointers[8], reply = {.type = REDIS_REPLY_ARRAY, .elements = count, .element = pointers};
+    redisReply elements[8], *pointers[8],
+        reply = {.type = REDIS_REPLY_ARRAY, .elements = count, .element = pointers};
     memset(elements, 0, sizeof elements);
     for (size_t i = 0; i < count; i++) {
         pointers[i] = &elements[i];
@@ -137,8 +200,9 @@ static enum invalidate_status decode(const char *const items[], size_t count, si
     return ret_result->status;
 }
 
-#define DECODE(first_tag, result, ...) \
-    decode((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *), first_tag, result)
+#define DECODE(first_tag, result, ...)                                                                       \
+    decode((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),  \
+           first_tag, result)
 
 static void every_answer_of_the_script_is_understood(void **state)
 {
@@ -168,7 +232,9 @@ static void answers_of_another_form_are_bad(void **state)
     assert_int_equal(DECODE(0, &r, "s:done", "i:12", "s:abc", "i:3", "i:4"), INVALIDATE_BAD);
     assert_int_equal(DECODE(0, &r, "s:done", "s:12", "s:abc", "i:3", "i:4", "i:5"), INVALIDATE_BAD);
     assert_int_equal(DECODE(0, &r, "s:done", "i:-12", "s:abc", "i:3", "i:4", "i:5"), INVALIDATE_BAD);
-    assert_int_equal(DECODE(0, &r, "s:done", "i:1", "s:012345678901234567890123456789012", "i:3", "i:4", "i:5"), INVALIDATE_BAD);
+    assert_int_equal(
+        DECODE(0, &r, "s:done", "i:1", "s:012345678901234567890123456789012", "i:3", "i:4", "i:5"),
+        INVALIDATE_BAD);
     assert_int_equal(DECODE(0, &r, "s:more", "i:0", "s:abc", "i:1"), INVALIDATE_BAD);
     assert_int_equal(DECODE(0, &r, "s:more", "i:1", "s:abc"), INVALIDATE_BAD);
     assert_int_equal(DECODE(0, &r, "s:behind", "s:f", "s:1", "s:abc"), INVALIDATE_BAD);
@@ -196,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_lists_everything_in_the_order_of_the_script),
         cmocka_unit_test(long_names_are_sent_whole),
+        cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(every_answer_of_the_script_is_understood),
         cmocka_unit_test(answers_of_another_form_are_bad),
         cmocka_unit_test(epochs_are_random_and_32_hex_digits),

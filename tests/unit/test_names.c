@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "failing_malloc.h"
 #include "names.h"
 
 static void every_name_of_a_namespace_shares_one_cluster_slot(void **state)
@@ -90,6 +91,20 @@ static void keys_are_binary(void **state)
     names_deinit(&names);
 }
 
+static void any_allocation_may_fail(void **state)
+{
+    struct names names;
+    bool has_failed = true;
+    (void)state;
+    for (long nth = 0; has_failed; nth++) {
+        failing_malloc_arm(nth);
+        int result = names_init(&names, "main", "tag:", "lease:");
+        has_failed = failing_malloc_disarm();
+        assert_int_equal(result, has_failed ? -1 : 0);
+        names_deinit(&names);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +113,7 @@ int main(void)
         cmocka_unit_test(a_name_has_at_most_64_bytes),
         cmocka_unit_test(a_lease_shares_the_slot_of_its_key),
         cmocka_unit_test(keys_are_binary),
+        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

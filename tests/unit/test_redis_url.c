@@ -50,14 +50,49 @@ static void bad_urls_are_refused_with_a_text_and_leave_the_result_alone(void **s
 {
     (void)state;
     static const char *const bad[] = {
-        "", "h", "h:6379", "http://h", "REDIS://h", "redis:/h", "rediss://h", "valkey://h",
-        "redis://h:", "redis://h:0", "redis://h:65536", "redis://h:x", "redis://h:-1", "redis://h:1:2",
-        "redis://h: 1", "redis://h/x", "redis://h/-1", "redis://h/1/", "redis://h/1?a=b", "redis://h?db=1",
-        "redis://h/1000001", "redis://h/99999999999999999999", "redis://joe@h", "redis://joe:@h",
-        "redis://:%@h", "redis://:%4@h", "redis://:%4g@h", "redis://:%00@h", "redis://%zz/", "redis://[::1",
-        "redis://[::1]6379", "redis://[::1]:", "redis://:pass/word@h",
-        "unix://", "unix://run/x", "unix://?db=1", "unix:///x?", "unix:///x?db=", "unix:///x?db=a", "unix:///x?db=1&",
-        "unix:///x?timeout=1", "unix:///x?password=%0", "unix:///%00",
+        "",
+        "h",
+        "h:6379",
+        "http://h",
+        "REDIS://h",
+        "redis:/h",
+        "rediss://h",
+        "valkey://h",
+        "redis://h:",
+        "redis://h:0",
+        "redis://h:65536",
+        "redis://h:x",
+        "redis://h:-1",
+        "redis://h:1:2",
+        "redis://h: 1",
+        "redis://h/x",
+        "redis://h/-1",
+        "redis://h/1/",
+        "redis://h/1?a=b",
+        "redis://h?db=1",
+        "redis://h/1000001",
+        "redis://h/99999999999999999999",
+        "redis://joe@h",
+        "redis://joe:@h",
+        "redis://:%@h",
+        "redis://:%4@h",
+        "redis://:%4g@h",
+        "redis://:%00@h",
+        "redis://%zz/",
+        "redis://[::1",
+        "redis://[::1]6379",
+        "redis://[::1]:",
+        "redis://:pass/word@h",
+        "unix://",
+        "unix://run/x",
+        "unix://?db=1",
+        "unix:///x?",
+        "unix:///x?db=",
+        "unix:///x?db=a",
+        "unix:///x?db=1&",
+        "unix:///x?timeout=1",
+        "unix:///x?password=%0",
+        "unix:///%00",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct redis_url url, before;
@@ -77,8 +112,8 @@ static void parts_that_are_too_long_are_refused_not_cut(void **state)
     static const struct {
         const char *before, *after;
         size_t most;
-    } table[] = {{"redis://", ":1", 255}, {"redis://", ":p@h", 127}, {"redis://:", "@h", 511}, {"unix:///", "", 106},
-                 {"unix:///x?password=", "", 511}, {"unix:///x?user=", "", 127}};
+    } table[] = {{"redis://", ":1", 255}, {"redis://", ":p@h", 127},        {"redis://:", "@h", 511},
+                 {"unix:///", "", 106},   {"unix:///x?password=", "", 511}, {"unix:///x?user=", "", 127}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         for (size_t over = 0; over < 2; over++) {
             char text[1024], middle[600], error[256];
@@ -94,9 +129,10 @@ static void parts_that_are_too_long_are_refused_not_cut(void **state)
 static void a_password_shows_neither_in_errors_nor_in_print(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"redis://joe:hunter2@h:x",      "redis://:hunter2@h?x",        "redis://:hunter2@h/x",
-                                      "unix:///x?pasword=hunter2",    "unix:///x?password=hunter2%", "unix:///x?=hunter2",
-                                      "redis://:hunter2/hunter2@h:1", "rediss://:hunter2@h",         "redis://:hunter2%0@h"};
+    static const char *const bad[] = {
+        "redis://joe:hunter2@h:x",      "redis://:hunter2@h?x",        "redis://:hunter2@h/x",
+        "unix:///x?pasword=hunter2",    "unix:///x?password=hunter2%", "unix:///x?=hunter2",
+        "redis://:hunter2/hunter2@h:1", "rediss://:hunter2@h",         "redis://:hunter2%0@h"};
     char error[256], text[512];
     struct redis_url url;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -41,9 +41,10 @@ static void every_code_point_is_valid_but_for_surrogates(void **state)
 static void overlong_and_stray_bytes_are_not_utf8(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\x80",         "\xbf",     "\xc0\x80",         "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf",
-                                      "\xf5\x80\x80\x80", "\xff", "\xfe",             "a\xc3",    "\xc3(",        "\xe2\x82(",
-                                      "\xe2(\xa1",    "\xf0\x9f\x98(", "\xc3\xa4\xa4"};
+    static const char *const bad[] = {
+        "\x80",        "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xf5\x80\x80\x80",
+        "\xff",        "\xfe", "a\xc3",    "\xc3(",    "\xe2\x82(",    "\xe2(\xa1",        "\xf0\x9f\x98(",
+        "\xc3\xa4\xa4"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(utf8_is_valid(bad[i], strlen(bad[i])));
     assert_true(utf8_is_valid("", 0));
@@ -54,8 +55,9 @@ static void overlong_and_stray_bytes_are_not_utf8(void **state)
 static void base64_knows_the_vectors_of_rfc_4648(void **state)
 {
     (void)state;
-    static const char *const table[][2] = {{"f", "Zg=="},     {"fo", "Zm8="},       {"foo", "Zm9v"},     {"foob", "Zm9vYg=="},
-                                           {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfb", "//77"}};
+    static const char *const table[][2] = {
+        {"f", "Zg=="},         {"fo", "Zm8="},         {"foo", "Zm9v"},         {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfb", "//77"}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         char out[16];
         size_t size = strlen(table[i][0]), text_size = strlen(table[i][1]);
@@ -86,7 +88,8 @@ static void base64_carries_any_bytes(void **state)
 static void what_is_not_base64_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"Z", "Zg", "Zg=", "Zg=v", "Z===", "====", "=Zg=", "Zg==Zg==", "Zm8=Zm8=", "Zm 9", "Zm9_", "Zm9-", "Zm\n9"};
+    static const char *const bad[] = {"Z",        "Zg",       "Zg=",  "Zg=v", "Z===", "====", "=Zg=",
+                                      "Zg==Zg==", "Zm8=Zm8=", "Zm 9", "Zm9_", "Zm9-", "Zm\n9"};
     char out[16];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(base64_decode(bad[i], strlen(bad[i]), out), -1);
