@@ -18,8 +18,8 @@ struct align_decision align_decide(const struct align_input *input)
         /* A new group: nothing was promised yet. */
         decision.start = input->start == START_EARLIEST ? ALIGN_EARLIEST : ALIGN_LATEST;
     } else if (input->applied == ALIGN_UNKNOWN) {
-        /* Redis knows nothing of what was done: it is empty (then the flush costs nothing), or it came back with data
-         * from before this group's first batch (then nobody knows how far back to read). */
+        /* Redis knows nothing of what was done: it is empty (then the flush costs nothing), or it came back
+         * with data from before this group's first batch (then nobody knows how far back to read). */
         decision.offset = done;
         decision.must_flush = true;
     } else if (done == ALIGN_UNKNOWN) {
@@ -30,7 +30,8 @@ struct align_decision align_decide(const struct align_input *input)
         decision.offset = input->applied;
         decision.is_rewind = true;
     } else {
-        /* A crash between Redis and the commit, or offsets set back by hand on purpose: reading again is harmless. */
+        /* A crash between Redis and the commit, or offsets set back by hand on purpose: reading again is
+         * harmless. */
         decision.offset = input->position != ALIGN_UNKNOWN ? done : input->committed;
     }
     return decision;

@@ -90,7 +90,8 @@ void batch_clear(struct batch *batch)
     batch->explained_size = 0;
 }
 
-/* Seeded, for the names come from events: nobody shall choose them to collide. Multiply and fold, eight bytes a step. */
+/* Seeded, for the names come from events: nobody shall choose them to collide. Multiply and fold, eight bytes
+ * a step. */
 static uint64_t hash_of(uint64_t seed, const char *name, size_t size, bool is_tag)
 {
     uint64_t hash = seed ^ (uint64_t)is_tag ^ size;
@@ -166,7 +167,8 @@ static char *keep_bytes(struct batch_names *names, const char *bytes, size_t siz
     return kept;
 }
 
-static int add_name(struct batch_names *names, struct slices *slices, const char *name, size_t size, bool is_tag)
+static int add_name(struct batch_names *names, struct slices *slices, const char *name, size_t size,
+                    bool is_tag)
 {
     if (grow_table(names) < 0)
         return -1;

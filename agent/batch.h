@@ -1,5 +1,5 @@
-/* batch: what one atomic step in Redis will evict: keys and tags, each once, and how far every partition has come.
- * Pure. Filled by the pipeline's thread, then handed to the sink, which gives it back. */
+/* batch: what one atomic step in Redis will evict: keys and tags, each once, and how far every partition has
+ * come. Pure. Filled by the pipeline's thread, then handed to the sink, which gives it back. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,10 +8,11 @@
 
 #include "invalidate.h"
 
-/* A batch of more names is not begun anew with the next event. One event may go past it, up to its fan-out limit. */
+/* A batch of more names is not begun anew with the next event. One event may go past it, up to its fan-out
+ * limit. */
 #define BATCH_NAMES_MAX  256
 #define BATCH_BYTES_MAX  (256u << 10) /* of names; a soft limit too */
-#define BATCH_EVENTS_MAX 16384        /* events that match nothing are cheap, but their offsets must move on */
+#define BATCH_EVENTS_MAX 16384 /* events that match nothing are cheap, but their offsets must move on */
 
 enum batch_outcome { BATCH_APPLIED, BATCH_ABANDONED };
 
@@ -23,24 +24,24 @@ struct batch_partition {
 };
 
 struct batch {
-    uint64_t session;      /* of the sink: a batch of an older one is abandoned */
-    uint64_t assignment;   /* of the source: offsets of an older one are not stored */
+    uint64_t session;    /* of the sink: a batch of an older one is abandoned */
+    uint64_t assignment; /* of the source: offsets of an older one are not stored */
     uint64_t events;
-    uint64_t letters;      /* dead letters not yet acknowledged; the pipeline's thread only */
+    uint64_t letters; /* dead letters not yet acknowledged; the pipeline's thread only */
     enum batch_outcome outcome;
-    uint64_t members;      /* set by the sink: deleted through tags */
-    uint64_t seq;          /* set by the sink: of its last broadcast */
+    uint64_t members;                   /* set by the sink: deleted through tags */
+    uint64_t seq;                       /* set by the sink: of its last broadcast */
     struct broadcast_writer *broadcast; /* the sink's thread writes it */
     struct {
         char topic[256];
         int32_t partition;
-        int64_t offset;    /* -1: no cause */
+        int64_t offset; /* -1: no cause */
         const char *rule;
-    } cause;               /* the first event that matched, where tracing is on */
+    } cause; /* the first event that matched, where tracing is on */
     struct batch_names *names;
     struct batch_partition *partitions;
     size_t partitions_count, partitions_capacity;
-    char *explained;       /* lines for the observer, or NULL */
+    char *explained; /* lines for the observer, or NULL */
     size_t explained_size;
     struct batch *next_in_queue; /* the sink's */
 };
@@ -53,7 +54,8 @@ void batch_clear(struct batch *batch);
 /** Adds a name, unless it is in already. @return 0 or -1 (out of memory) */
 int batch_add_key(struct batch *batch, const char *key, size_t size) __attribute__((warn_unused_result));
 int batch_add_tag(struct batch *batch, const char *tag, size_t size) __attribute__((warn_unused_result));
-/** Counts an event of a partition: the next one to read is `next`. @param from where the partition stood before
+/** Counts an event of a partition: the next one to read is `next`. @param from where the partition stood
+ * before
  * @return 0 or -1 (out of memory) */
 int batch_advance(struct batch *batch, void *partition, const char *field, int64_t from, int64_t next)
     __attribute__((warn_unused_result));

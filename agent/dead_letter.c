@@ -29,12 +29,14 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
         return;
     }
     log_limited(LOG_WARNING, "a dead letter was not taken; it will be tried again",
-                log_text("topic", rd_kafka_topic_name(message->rkt)), log_text("error", rd_kafka_err2name(message->err)));
+                log_text("topic", rd_kafka_topic_name(message->rkt)),
+                log_text("error", rd_kafka_err2name(message->err)));
     rd_kafka_message_detach_headers((rd_kafka_message_t *)(uintptr_t)message, &headers);
     rd_kafka_resp_err_t error = rd_kafka_producev(
-        producer, RD_KAFKA_V_TOPIC(rd_kafka_topic_name(message->rkt)), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-        RD_KAFKA_V_VALUE(message->payload, message->len), RD_KAFKA_V_KEY(message->key, message->key_len),
-        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(batch), RD_KAFKA_V_END);
+        producer, RD_KAFKA_V_TOPIC(rd_kafka_topic_name(message->rkt)),
+        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE(message->payload, message->len),
+        RD_KAFKA_V_KEY(message->key, message->key_len), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(batch),
+        RD_KAFKA_V_END);
     if (error) { /* the batch then never completes: its events are read again after a restart or rebalance */
         log_line(LOG_ERROR, "a dead letter cannot be sent", log_text("error", rd_kafka_err2str(error)));
         rd_kafka_headers_destroy(headers);
@@ -44,8 +46,9 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
 /* The consumer's connection settings count for the producer too; the rest of them it does not know. */
 static int set_properties(rd_kafka_conf_t *conf, const struct config *config, char *error, size_t error_size)
 {
-    static const char *const shared[] = {"security.", "sasl.", "ssl.", "socket.", "broker.address.", "client.dns.",
-                                         "reconnect.", "enable.ssl", "metadata.", "debug"};
+    static const char *const shared[] = {"security.",       "sasl.",       "ssl.",       "socket.",
+                                         "broker.address.", "client.dns.", "reconnect.", "enable.ssl",
+                                         "metadata.",       "debug"};
     for (size_t i = 0; i < config->kafka.properties_count; i++) {
         const char *property = config->kafka.properties[i], *equals = strchr(property, '=');
         for (size_t j = 0; j < sizeof shared / sizeof shared[0]; j++) {
@@ -59,7 +62,8 @@ static int set_properties(rd_kafka_conf_t *conf, const struct config *config, ch
     return 0;
 }
 
-int dead_letter_open(const struct config *config, struct dead_letter **ret_letters, char *error, size_t error_size)
+int dead_letter_open(const struct config *config, struct dead_letter **ret_letters, char *error,
+                     size_t error_size)
 {
     struct dead_letter *letters = calloc(1, sizeof *letters);
     if (!letters) {
@@ -132,8 +136,9 @@ static rd_kafka_headers_t *make_headers(const struct event_source *event, const 
                             event->headers[i].value ? (ssize_t)event->headers[i].value_size : 0);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    add_header(headers, "evictd.error", utf8_is_valid(error->text, strlen(error->text)) ? error->text
-                                                                                         : "an error whose text is not UTF-8");
+    add_header(headers, "evictd.error",
+               utf8_is_valid(error->text, strlen(error->text)) ? error->text
+                                                               : "an error whose text is not UTF-8");
     if (error->rule)
         add_header(headers, "evictd.rule", error->rule);
     add_header(headers, "evictd.topic", event->topic);

@@ -117,18 +117,20 @@ static int start_pipeline(struct demo *demo)
 {
     char text[4096];
     const struct pipeline_observer observer = {on_explained, &demo->screen};
-    snprintf(text, sizeof text,
-             "kafka = { brokers = \"%s\"; group = \"evictd-demo\"; };\n"
-             "redis = { url = \"%s\"; };\n"
-             "log = { level = \"error\"; };\n"
-             "rules = (\n"
-             "  { name = \"post-changed\"; topics = [ \"blog.posts\" ];\n"
-             "    when = ( { field = \"op\"; in = [ \"c\", \"u\", \"d\" ]; } );\n"
-             "    keys = [ \"post:${row.id}\" ];\n"
-             "    tags = [ \"author:${row.author_id}:posts\", \"label:${row.labels[*]}\" ]; },\n"
-             "  { name = \"author-renamed\"; topics = [ \"blog.authors\" ]; tags = [ \"author:${row.id}\" ]; },\n"
-             "  { name = \"label-changed\"; topics = [ \"blog.labels\" ]; tags = [ \"label:${row.name}\" ]; } );\n",
-             rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_url);
+    snprintf(
+        text, sizeof text,
+        "kafka = { brokers = \"%s\"; group = \"evictd-demo\"; };\n"
+        "redis = { url = \"%s\"; };\n"
+        "log = { level = \"error\"; };\n"
+        "rules = (\n"
+        "  { name = \"post-changed\"; topics = [ \"blog.posts\" ];\n"
+        "    when = ( { field = \"op\"; in = [ \"c\", \"u\", \"d\" ]; } );\n"
+        "    keys = [ \"post:${row.id}\" ];\n"
+        "    tags = [ \"author:${row.author_id}:posts\", \"label:${row.labels[*]}\" ]; },\n"
+        "  { name = \"author-renamed\"; topics = [ \"blog.authors\" ]; tags = [ \"author:${row.id}\" ]; },\n"
+        "  { name = \"label-changed\"; topics = [ \"blog.labels\" ]; tags = [ \"label:${row.name}\" ]; } "
+        ");\n",
+        rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_url);
     if (config_load_text(text, stderr, &demo->config) != 0)
         return fail(demo, "configuration", "see above");
     log_setup((enum log_level)demo->config->log.level, demo->config->log.json);
@@ -161,7 +163,8 @@ static void say_addresses(const struct demo *demo)
     if (!demo->keeps)
         return;
     printf("Kafka %s   Redis 127.0.0.1:%d\n"
-           "  produce:  echo '17:{\"op\":\"u\",\"row\":{\"id\":17,\"author_id\":4,\"labels\":[\"c\"]}}' | kcat -P -b %s -t blog.posts -K:\n"
+           "  produce:  echo '17:{\"op\":\"u\",\"row\":{\"id\":17,\"author_id\":4,\"labels\":[\"c\"]}}' | "
+           "kcat -P -b %s -t blog.posts -K:\n"
            "  watch:    redis-cli -p %d SUBSCRIBE 'evict:{main}'\n",
            rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_port,
            rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_port);
@@ -172,7 +175,8 @@ static void say_addresses(const struct demo *demo)
 static int wait_joined(struct demo *demo)
 {
     double deadline = now_s() + JOIN_MS / 1000.0;
-    puts("starting: Kafka (librdkafka's mock cluster), Redis, two services, evictd; a first group waits 3 s to join");
+    puts("starting: Kafka (librdkafka's mock cluster), Redis, two services, evictd; a first group waits 3 s "
+         "to join");
     fflush(stdout);
     if (send_event(demo, "blog.posts", "0", "{\"op\":\"viewed\",\"row\":{\"id\":0}}") < 0)
         return -1;
@@ -204,7 +208,8 @@ static int play(struct demo *demo)
                 return -1;
         }
         servers_read(&demo->servers);
-        screen_paint(&demo->screen, pipeline_stats(demo->pipeline), &demo->servers, demo->keeps ? -1 : end - now_s());
+        screen_paint(&demo->screen, pipeline_stats(demo->pipeline), &demo->servers,
+                     demo->keeps ? -1 : end - now_s());
         next += 1.0 / EVENTS_PER_S;
         while (!is_interrupted && now_s() < next)
             rd_kafka_poll(demo->producer, 5);

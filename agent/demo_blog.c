@@ -12,7 +12,7 @@ struct blog {
     int author_of[BLOG_POSTS + 1], label_of[BLOG_POSTS + 1];
 };
 
-static const char *const labels[BLOG_LABELS] = {"c",     "redis", "kafka", "cache", "linux",
+static const char *const labels[BLOG_LABELS] = {"c",    "redis", "kafka", "cache", "linux",
                                                 "news", "howto", "talk",  "bench", "misc"};
 
 static long long monotonic_ms(void)
@@ -79,12 +79,16 @@ int blog_create(const char *path, struct blog **ret_blog, char *error, size_t er
         snprintf(error, error_size, "out of memory");
         return -1;
     }
-    if (sqlite3_open(path, &blog->database) != SQLITE_OK || sqlite3_busy_timeout(blog->database, 5000) != SQLITE_OK ||
+    if (sqlite3_open(path, &blog->database) != SQLITE_OK ||
+        sqlite3_busy_timeout(blog->database, 5000) != SQLITE_OK ||
         run(blog, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"
-                  "CREATE TABLE page (name TEXT PRIMARY KEY, version INTEGER, changed_ms INTEGER, author INTEGER, body TEXT);"
+                  "CREATE TABLE page (name TEXT PRIMARY KEY, version INTEGER, changed_ms INTEGER, author "
+                  "INTEGER, body TEXT);"
                   "BEGIN") < 0 ||
-        sqlite3_prepare_v2(blog->database, "INSERT INTO page VALUES (?, 1, ?, ?, ?)", -1, &blog->insert, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(blog->database, "UPDATE page SET version = version + 1, changed_ms = ? WHERE name = ?", -1,
+        sqlite3_prepare_v2(blog->database, "INSERT INTO page VALUES (?, 1, ?, ?, ?)", -1, &blog->insert,
+                           NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(blog->database,
+                           "UPDATE page SET version = version + 1, changed_ms = ? WHERE name = ?", -1,
                            &blog->change, NULL) != SQLITE_OK ||
         fill(blog) < 0 || run(blog, "COMMIT") < 0) {
         snprintf(error, error_size, "%s: %s", path, sqlite3_errmsg(blog->database));
@@ -124,8 +128,9 @@ static int change_post(struct blog *blog, unsigned random, struct blog_event *ev
     event->topic = "blog.posts";
     snprintf(event->key, sizeof event->key, "%d", post);
     snprintf(event->value, sizeof event->value,
-             "{\"op\":\"u\",\"row\":{\"id\":%d,\"author_id\":%d,\"title\":\"Post %d, revised\",\"labels\":[\"%s\"]}}", post, author,
-             post, label);
+             "{\"op\":\"u\",\"row\":{\"id\":%d,\"author_id\":%d,\"title\":\"Post %d, "
+             "revised\",\"labels\":[\"%s\"]}}",
+             post, author, post, label);
     return 0;
 }
 
@@ -144,7 +149,8 @@ static int rename_author(struct blog *blog, unsigned random, struct blog_event *
     }
     event->topic = "blog.authors";
     snprintf(event->key, sizeof event->key, "%d", author);
-    snprintf(event->value, sizeof event->value, "{\"op\":\"u\",\"row\":{\"id\":%d,\"name\":\"Author %u\"}}", author, random);
+    snprintf(event->value, sizeof event->value, "{\"op\":\"u\",\"row\":{\"id\":%d,\"name\":\"Author %u\"}}",
+             author, random);
     return 0;
 }
 
@@ -157,8 +163,8 @@ static int change_label(struct blog *blog, unsigned random, struct blog_event *e
         return -1;
     event->topic = "blog.labels";
     snprintf(event->key, sizeof event->key, "%s", label);
-    snprintf(event->value, sizeof event->value, "{\"op\":\"u\",\"row\":{\"name\":\"%s\",\"colour\":\"%06x\"}}", label,
-             random & 0xffffff);
+    snprintf(event->value, sizeof event->value,
+             "{\"op\":\"u\",\"row\":{\"name\":\"%s\",\"colour\":\"%06x\"}}", label, random & 0xffffff);
     return 0;
 }
 
@@ -167,7 +173,8 @@ static int view_post(unsigned random, struct blog_event *event)
 {
     event->topic = "blog.posts";
     snprintf(event->key, sizeof event->key, "%u", random % BLOG_POSTS + 1);
-    snprintf(event->value, sizeof event->value, "{\"op\":\"viewed\",\"row\":{\"id\":%u}}", random % BLOG_POSTS + 1);
+    snprintf(event->value, sizeof event->value, "{\"op\":\"viewed\",\"row\":{\"id\":%u}}",
+             random % BLOG_POSTS + 1);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* demo_blog: the demo's database, a small blog in SQLite, and the domain events of its changes. The demo's main thread. */
+/* demo_blog: the demo's database, a small blog in SQLite, and the domain events of its changes. The demo's
+ * main thread. */
 #pragma once
 
 #include <stddef.h>
@@ -20,6 +21,7 @@ struct blog_event {
     char value[512];
 };
 
-/** Changes something at random, commits it, and says what happened as an event. @return 0, or -1 (SQLite's error) */
+/** Changes something at random, commits it, and says what happened as an event. @return 0, or -1 (SQLite's
+ * error) */
 int blog_change(struct blog *blog, unsigned random, struct blog_event *ret_event);
 const char *blog_error(const struct blog *blog);

@@ -27,7 +27,8 @@ void screen_open(struct screen *screen)
 void screen_explain(struct screen *screen, const char *text)
 {
     pthread_mutex_lock(&screen->mu);
-    snprintf(screen->explained[screen->explained_count++ % SCREEN_LINES], sizeof screen->explained[0], "%s", text);
+    snprintf(screen->explained[screen->explained_count++ % SCREEN_LINES], sizeof screen->explained[0], "%s",
+             text);
     pthread_mutex_unlock(&screen->mu);
 }
 
@@ -62,8 +63,8 @@ static uint64_t read_counter(const _Atomic uint64_t *counter_)
     return atomic_load_explicit(counter_, memory_order_relaxed);
 }
 
-static void paint_table(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers,
-                        double rate, double left_s)
+static void paint_table(struct screen *screen, const struct pipeline_stats *stats,
+                        const struct demo_servers *servers, double rate, double left_s)
 {
     char line[512];
     int width = columns();
@@ -72,18 +73,20 @@ static void paint_table(struct screen *screen, const struct pipeline_stats *stat
              left_s < 0 ? " (Ctrl-C ends it)" : "");
     print_line(width, line);
     print_line(width, "");
-    snprintf(line, sizeof line, "  events/s %6.0f   events %7llu   lag %4lld   keys evicted %6llu by name, %6llu by tag", rate,
+    snprintf(line, sizeof line,
+             "  events/s %6.0f   events %7llu   lag %4lld   keys evicted %6llu by name, %6llu by tag", rate,
              (unsigned long long)read_counter(&stats->events),
              (long long)atomic_load_explicit(&stats->lag_events, memory_order_relaxed),
-             (unsigned long long)read_counter(&stats->keys), (unsigned long long)read_counter(&stats->members));
+             (unsigned long long)read_counter(&stats->keys),
+             (unsigned long long)read_counter(&stats->members));
     print_line(width, line);
     print_line(width, "");
     print_line(width, "  service      reads         L1        L2     loads   hit rate   stale");
     for (int i = 0; i < DEMO_SERVICES; i++) {
         const struct demo_service *service = &servers->services[i];
-        snprintf(line, sizeof line, "  %7d %10.0f %10.0f %9.0f %9.0f %8.1f %% %7.0f", i + 1, counter(service, "reads"),
-                 counter(service, "l1"), counter(service, "l2"), counter(service, "loads"), counter(service, "hit_pct"),
-                 counter(service, "stale"));
+        snprintf(line, sizeof line, "  %7d %10.0f %10.0f %9.0f %9.0f %8.1f %% %7.0f", i + 1,
+                 counter(service, "reads"), counter(service, "l1"), counter(service, "l2"),
+                 counter(service, "loads"), counter(service, "hit_pct"), counter(service, "stale"));
         print_line(width, line);
     }
     print_line(width, "");
@@ -99,24 +102,24 @@ static void paint_table(struct screen *screen, const struct pipeline_stats *stat
         printf("\n  %.0f s left\n", left_s);
 }
 
-static void paint_line(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers,
-                       double rate)
+static void paint_line(struct screen *screen, const struct pipeline_stats *stats,
+                       const struct demo_servers *servers, double rate)
 {
-    printf("%4.0f s: %4.0f events/s, lag %lld, %llu keys by name, %llu by tag;", now_s() - screen->started_s, rate,
-           (long long)atomic_load_explicit(&stats->lag_events, memory_order_relaxed),
+    printf("%4.0f s: %4.0f events/s, lag %lld, %llu keys by name, %llu by tag;", now_s() - screen->started_s,
+           rate, (long long)atomic_load_explicit(&stats->lag_events, memory_order_relaxed),
            (unsigned long long)read_counter(&stats->keys), (unsigned long long)read_counter(&stats->members));
     for (int i = 0; i < DEMO_SERVICES; i++)
-        printf(" service %d: hit rate %.1f %%, %.0f loads, %.0f stale%s", i + 1, counter(&servers->services[i], "hit_pct"),
-               counter(&servers->services[i], "loads"), counter(&servers->services[i], "stale"),
-               i + 1 < DEMO_SERVICES ? ";" : "\n");
+        printf(" service %d: hit rate %.1f %%, %.0f loads, %.0f stale%s", i + 1,
+               counter(&servers->services[i], "hit_pct"), counter(&servers->services[i], "loads"),
+               counter(&servers->services[i], "stale"), i + 1 < DEMO_SERVICES ? ";" : "\n");
     pthread_mutex_lock(&screen->mu);
     if (screen->explained_count)
         printf("        %s\n", screen->explained[(screen->explained_count - 1) % SCREEN_LINES]);
     pthread_mutex_unlock(&screen->mu);
 }
 
-void screen_paint(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers,
-                  double left_s)
+void screen_paint(struct screen *screen, const struct pipeline_stats *stats,
+                  const struct demo_servers *servers, double left_s)
 {
     double now = now_s(), passed = now - screen->shown_at_s;
     uint64_t events = read_counter(&stats->events);
@@ -134,7 +137,8 @@ void screen_paint(struct screen *screen, const struct pipeline_stats *stats, con
     fflush(stdout);
 }
 
-long screen_summary(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers)
+long screen_summary(struct screen *screen, const struct pipeline_stats *stats,
+                    const struct demo_servers *servers)
 {
     double reads = 0, misses = 0, stale = 0;
     for (int i = 0; i < DEMO_SERVICES; i++) {
@@ -143,11 +147,14 @@ long screen_summary(struct screen *screen, const struct pipeline_stats *stats, c
         misses += counter(service, "reads") * (1 - counter(service, "hit_pct") / 100);
         stale += counter(service, "stale");
     }
-    printf("\nsummary: %llu events, %llu of them matched a rule; %llu keys evicted by name, %llu by tag; %llu dead letter(s)\n"
+    printf("\nsummary: %llu events, %llu of them matched a rule; %llu keys evicted by name, %llu by tag; "
+           "%llu dead letter(s)\n"
            "         %.0f reads in two services, hit rate %.1f %%, %.0f stale\n",
-           (unsigned long long)read_counter(&stats->events), (unsigned long long)read_counter(&stats->events_matched),
+           (unsigned long long)read_counter(&stats->events),
+           (unsigned long long)read_counter(&stats->events_matched),
            (unsigned long long)read_counter(&stats->keys), (unsigned long long)read_counter(&stats->members),
-           (unsigned long long)read_counter(&stats->dead_letters), reads, reads > 0 ? 100 * (1 - misses / reads) : 0, stale);
+           (unsigned long long)read_counter(&stats->dead_letters), reads,
+           reads > 0 ? 100 * (1 - misses / reads) : 0, stale);
     pthread_mutex_destroy(&screen->mu);
     return (long)stale;
 }

@@ -22,7 +22,8 @@ void screen_open(struct screen *screen);
 /** Keeps an explained event. Any thread. */
 void screen_explain(struct screen *screen, const char *text);
 /** Paints what is known now. */
-void screen_paint(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers,
-                  double left_s);
+void screen_paint(struct screen *screen, const struct pipeline_stats *stats,
+                  const struct demo_servers *servers, double left_s);
 /** The last words. @return stale answers seen by the services */
-long screen_summary(struct screen *screen, const struct pipeline_stats *stats, const struct demo_servers *servers);
+long screen_summary(struct screen *screen, const struct pipeline_stats *stats,
+                    const struct demo_servers *servers);

@@ -30,7 +30,8 @@ int servers_open(struct demo_servers *servers, char *error, size_t error_size)
     memset(servers, 0, sizeof *servers);
     for (int i = 0; i < DEMO_SERVICES; i++)
         servers->services[i].in = servers->services[i].out = -1;
-    int size = snprintf(servers->dir, sizeof servers->dir, "%s/evictd-demo.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    int size =
+        snprintf(servers->dir, sizeof servers->dir, "%s/evictd-demo.XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (size >= (int)sizeof servers->dir) /* too long for a unix socket's name in it */
         snprintf(servers->dir, sizeof servers->dir, "/tmp/evictd-demo.XXXXXX");
     if (!mkdtemp(servers->dir)) {
@@ -101,15 +102,17 @@ static bool answers(const char *socket)
 int servers_start_redis(struct demo_servers *servers, bool has_port, char *error, size_t error_size)
 {
     char port[16], log[96];
-    const char *const argv[] = {"redis-server", "--port",  port,       "--bind", "127.0.0.1", "--unixsocket", servers->socket,
-                    "--save",       "",        "--appendonly", "no", "--dir",     servers->dir,   NULL};
+    const char *const argv[] = {"redis-server", "--port",        port,         "--bind", "127.0.0.1",
+                                "--unixsocket", servers->socket, "--save",     "",       "--appendonly",
+                                "no",           "--dir",         servers->dir, NULL};
     servers->redis_port = has_port ? free_port() : 0;
     snprintf(port, sizeof port, "%d", servers->redis_port);
     snprintf(log, sizeof log, "%s/redis.log", servers->dir);
     servers->redis = start(argv, -1, -1, log);
     for (int i = 0; i < START_TRIES; i++) {
         if (has_ended(&servers->redis)) {
-            snprintf(error, error_size, "redis-server cannot be started; is it installed? (apt-get install redis-server)");
+            snprintf(error, error_size,
+                     "redis-server cannot be started; is it installed? (apt-get install redis-server)");
             return -1;
         }
         if (answers(servers->socket))
@@ -123,8 +126,8 @@ int servers_start_redis(struct demo_servers *servers, bool has_port, char *error
 /* blog_service stands beside evictd in the build tree, or under libexec where it is installed. */
 static int find_service(char *out, size_t size, char *error, size_t error_size)
 {
-    static const char *const places[] = {"/../libcache/examples/blog_service", "/../libexec/evictd/blog_service",
-                                         "/blog_service"};
+    static const char *const places[] = {"/../libcache/examples/blog_service",
+                                         "/../libexec/evictd/blog_service", "/blog_service"};
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n > 0) {
@@ -135,16 +138,18 @@ static int find_service(char *out, size_t size, char *error, size_t error_size)
                 return 0;
         }
     }
-    snprintf(error, error_size, "blog_service is not found beside evictd; build it (cmake --build build) or install both");
+    snprintf(error, error_size,
+             "blog_service is not found beside evictd; build it (cmake --build build) or install both");
     return -1;
 }
 
-int servers_start_services(struct demo_servers *servers, const char *database, unsigned reads_per_s, char *error,
-                           size_t error_size)
+int servers_start_services(struct demo_servers *servers, const char *database, unsigned reads_per_s,
+                           char *error, size_t error_size)
 {
     char path[4224], rate[16], log[96];
-    const char *const argv[] = {path, "--redis", servers->redis_url, "--database", database, "--reads-per-s",
-                    rate, "--report-ms", "250", NULL};
+    const char *const argv[] = {
+        path,  "--redis", servers->redis_url, "--database", database, "--reads-per-s", rate, "--report-ms",
+        "250", NULL};
     if (find_service(path, sizeof path, error, error_size) < 0)
         return -1;
     snprintf(rate, sizeof rate, "%u", reads_per_s);
@@ -198,7 +203,8 @@ bool servers_are_well(struct demo_servers *servers, char *error, size_t error_si
     }
     for (int i = 0; i < DEMO_SERVICES; i++) {
         if (has_ended(&servers->services[i].pid)) {
-            snprintf(error, error_size, "service %d has ended; its log was %s/service-%d.log", i + 1, servers->dir, i + 1);
+            snprintf(error, error_size, "service %d has ended; its log was %s/service-%d.log", i + 1,
+                     servers->dir, i + 1);
             return false;
         }
     }

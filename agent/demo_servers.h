@@ -1,5 +1,5 @@
-/* demo_servers: what the demo starts and ends: a private redis-server, the service processes, a folder. Children die with
- * this process, however it ends. The demo's main thread. */
+/* demo_servers: what the demo starts and ends: a private redis-server, the service processes, a folder.
+ * Children die with this process, however it ends. The demo's main thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,8 +10,8 @@
 
 struct demo_service {
     pid_t pid;
-    int in, out;     /* its stdin, and its lines of counters */
-    char line[512];  /* the last complete one */
+    int in, out;    /* its stdin, and its lines of counters */
+    char line[512]; /* the last complete one */
     char partial[512];
     size_t partial_size;
 };
@@ -29,8 +29,8 @@ struct demo_servers {
 int servers_open(struct demo_servers *servers, char *error, size_t error_size);
 /** Starts Redis and waits until it answers. @param has_port also on a free port of 127.0.0.1 */
 int servers_start_redis(struct demo_servers *servers, bool has_port, char *error, size_t error_size);
-int servers_start_services(struct demo_servers *servers, const char *database, unsigned reads_per_s, char *error,
-                           size_t error_size);
+int servers_start_services(struct demo_servers *servers, const char *database, unsigned reads_per_s,
+                           char *error, size_t error_size);
 /** Takes the lines that the services have written since. */
 void servers_read(struct demo_servers *servers);
 /** Is every child still there? Otherwise a text in error. */

@@ -33,11 +33,12 @@ struct event_source {
 struct event {
     const struct event_source *source;
     bool is_tombstone;
-    bool has_document;           /* false for raw and for tombstones */
+    bool has_document;              /* false for raw and for tombstones */
     struct json_document *document; /* what ${paths} look into; for cloudevents the whole envelope */
 };
 
-/* What can be wrong with one event (or with applying a rule to it): goes to the dead-letter topic with its text. */
+/* What can be wrong with one event (or with applying a rule to it): goes to the dead-letter topic with its
+ * text. */
 struct event_error {
     char text[256];
     const char *rule; /* name of the rule it happened in, or NULL */
@@ -46,7 +47,7 @@ struct event_error {
 #define EVENT_NO_MEMORY (-2) /* says nothing about the event: try again later */
 
 /** Decodes one record in the given format. The document's memory is reused from call to call.
- * @return 0, or -1 with *ret_error filled (undecodable: not JSON, not UTF-8, nested too deep, too large, not a CloudEvent),
- * or EVENT_NO_MEMORY with *ret_error filled */
+ * @return 0, or -1 with *ret_error filled (undecodable: not JSON, not UTF-8, nested too deep, too large, not
+ * a CloudEvent), or EVENT_NO_MEMORY with *ret_error filled */
 int event_decode(enum event_format format, const struct event_source *source, struct json_document *document,
                  struct event *ret_event, struct event_error *ret_error) __attribute__((warn_unused_result));

@@ -38,7 +38,8 @@ int evict_run(struct connection *connection, const struct names *names, const st
         else
             invalidate_decode(reply, first_tag, &result);
         if (result.status == INVALIDATE_BAD && reply->type != REDIS_REPLY_ERROR)
-            snprintf(connection->error, sizeof connection->error, "invalidate.lua answered in an unknown form");
+            snprintf(connection->error, sizeof connection->error,
+                     "invalidate.lua answered in an unknown form");
         freeReplyObject(reply);
         members += result.members;
     }

@@ -10,7 +10,8 @@
 
 static struct invalidate_call empty_call(const struct flush *flush)
 {
-    return (struct invalidate_call){.new_epoch = flush->new_epoch, .expected_epoch = "", .log_length = flush->log_length};
+    return (struct invalidate_call){
+        .new_epoch = flush->new_epoch, .expected_epoch = "", .log_length = flush->log_length};
 }
 
 static bool has_prefix(const redisReply *name, const char *prefix)
@@ -42,10 +43,12 @@ static int delete_page(struct flush *flush, struct connection *connection, const
     for (size_t i = 0; i < page->elements; i++) {
         const redisReply *name = page->element[i];
         size_t prefix_size = strlen(names->tag_prefix);
-        if (name->type != REDIS_REPLY_STRING || has_prefix(name, names->channel) || has_prefix(name, names->lease_prefix))
+        if (name->type != REDIS_REPLY_STRING || has_prefix(name, names->channel) ||
+            has_prefix(name, names->lease_prefix))
             continue;
         if (has_prefix(name, names->tag_prefix))
-            slices[call.tags_count++] = (struct invalidate_slice){name->str + prefix_size, name->len - prefix_size};
+            slices[call.tags_count++] =
+                (struct invalidate_slice){name->str + prefix_size, name->len - prefix_size};
         else
             slices[page->elements + call.keys_count++] = (struct invalidate_slice){name->str, name->len};
     }
@@ -57,15 +60,17 @@ static int delete_page(struct flush *flush, struct connection *connection, const
     return status;
 }
 
-static int scan_glob(struct flush *flush, struct connection *connection, const struct names *names, const char *glob)
+static int scan_glob(struct flush *flush, struct connection *connection, const struct names *names,
+                     const char *glob)
 {
     char cursor[24] = "0";
     do {
-        redisReply *reply = redisCommand(connection->context, "SCAN %s MATCH %s COUNT " SCAN_COUNT, cursor, glob);
+        redisReply *reply =
+            redisCommand(connection->context, "SCAN %s MATCH %s COUNT " SCAN_COUNT, cursor, glob);
         if (!reply)
             return lost(connection);
-        if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
-            reply->element[1]->type != REDIS_REPLY_ARRAY) {
+        if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+            reply->element[0]->type != REDIS_REPLY_STRING || reply->element[1]->type != REDIS_REPLY_ARRAY) {
             snprintf(connection->error, sizeof connection->error, "SCAN: %s",
                      reply->type == REDIS_REPLY_ERROR ? reply->str : "an answer in an unknown form");
             freeReplyObject(reply);
@@ -88,7 +93,8 @@ static int broadcast_globs(struct flush *flush, struct connection *connection, c
     call.refuses_all_fills = true;
     call.broadcast = broadcast_writer_create();
     for (size_t i = 0; call.broadcast && i < flush->globs_count; i++) {
-        if (broadcast_writer_add(call.broadcast, BROADCAST_PATTERNS, flush->globs[i], strlen(flush->globs[i])) < 0)
+        if (broadcast_writer_add(call.broadcast, BROADCAST_PATTERNS, flush->globs[i],
+                                 strlen(flush->globs[i])) < 0)
             goto out;
     }
     if (!call.broadcast || broadcast_writer_finish(call.broadcast) < 0)
@@ -102,7 +108,8 @@ out:
     return -1;
 }
 
-static int set_applied(struct connection *connection, const struct names *names, const struct flush_offset *offset)
+static int set_applied(struct connection *connection, const struct names *names,
+                       const struct flush_offset *offset)
 {
     redisReply *reply = redisCommand(connection->context, "HSET %s %s %lld", names->applied, offset->field,
                                      (long long)offset->offset);
@@ -115,8 +122,8 @@ static int set_applied(struct connection *connection, const struct names *names,
     return status;
 }
 
-/* 1. refuse every fill begun before;  2. delete what the globs cover;  3. tell the L1s, and refuse the fills begun
- * meanwhile;  4. only then say that all up to the new offsets is done. */
+/* 1. refuse every fill begun before;  2. delete what the globs cover;  3. tell the L1s, and refuse the fills
+ * begun meanwhile;  4. only then say that all up to the new offsets is done. */
 static int flush_run(struct sink_task *task, struct connection *connection, const struct names *names)
 {
     struct flush *flush = (struct flush *)task;

@@ -68,7 +68,8 @@ static void put_field(struct line *line, const struct log_field *field)
     put_name(line, field->name);
     if (!field->text)
         put(line, number, (size_t)snprintf(number, sizeof number, "%lld", (long long)field->number));
-    else if (log_is_json || field->text[0] == '\0' || strpbrk(field->text, " \"\\=\t\r\n") || strlen(field->text) > 200)
+    else if (log_is_json || field->text[0] == '\0' || strpbrk(field->text, " \"\\=\t\r\n") ||
+             strlen(field->text) > 200)
         put_quoted(line, field->text);
     else
         put_text(line, field->text);
@@ -95,7 +96,8 @@ static bool passes(struct log_limit *limit, uint64_t *ret_suppressed)
     return true;
 }
 
-void log_write(enum log_level level, const char *what, const struct log_field *fields, struct log_limit *limit)
+void log_write(enum log_level level, const char *what, const struct log_field *fields,
+               struct log_limit *limit)
 {
     uint64_t suppressed = 0;
     if (level > log_level || (limit && !passes(limit, &suppressed)))

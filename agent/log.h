@@ -32,12 +32,13 @@ struct log_limit {
 /** Set once, before the first thread starts. */
 void log_setup(enum log_level level, bool is_json);
 /** @param fields ends with a field without a name @param limit NULL: never limited */
-void log_write(enum log_level level, const char *what, const struct log_field *fields, struct log_limit *limit);
+void log_write(enum log_level level, const char *what, const struct log_field *fields,
+               struct log_limit *limit);
 
 /* log_line(LOG_INFO, "redis connected", log_text("server", url), log_number("session", 3)) */
 #define log_line(level, what, ...) log_write(level, what, (struct log_field[]){__VA_ARGS__, {0, 0, 0}}, 0)
-#define log_limited(level, what, ...)                                              \
-    do {                                                                           \
-        static struct log_limit limit_;                                            \
-        log_write(level, what, (struct log_field[]){__VA_ARGS__, {0, 0, 0}}, &limit_); \
+#define log_limited(level, what, ...)                                                                        \
+    do {                                                                                                     \
+        static struct log_limit limit_;                                                                      \
+        log_write(level, what, (struct log_field[]){__VA_ARGS__, {0, 0, 0}}, &limit_);                       \
     } while (0)

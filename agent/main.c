@@ -18,10 +18,12 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define PURGE_MAX      1000
 
 static const char help[] =
-    "evictd evicts cached keys and tags from Redis, and from the caches inside services, as events on Kafka say.\n"
+    "evictd evicts cached keys and tags from Redis, and from the caches inside services, as events on Kafka "
+    "say.\n"
     "\n"
     "usage: evictd run   [-c FILE]                      consume events until SIGTERM or SIGINT\n"
-    "       evictd check [-c FILE]                      check the configuration and the rules, start nothing\n"
+    "       evictd check [-c FILE]                      check the configuration and the rules, start "
+    "nothing\n"
     "       evictd purge [-c FILE] --key K | --tag T …  evict by hand what an event would\n"
     "       evictd demo  [--keep] [--seconds N]         see it work, without a server or a configuration\n"
     "       evictd settings                             list every setting with its default\n"
@@ -59,8 +61,9 @@ static int run(const struct config *config)
         return EXIT_FAILED;
     }
     catch_signals();
-    log_line(LOG_INFO, "evictd starts", log_text("version", EVICTD_VERSION), log_text("group", config->kafka.group),
-             log_text("brokers", config->kafka.brokers), log_text("namespace", config->namespace_name));
+    log_line(LOG_INFO, "evictd starts", log_text("version", EVICTD_VERSION),
+             log_text("group", config->kafka.group), log_text("brokers", config->kafka.brokers),
+             log_text("namespace", config->namespace_name));
     int result = pipeline_run(running);
     log_line(LOG_INFO, "evictd ends", log_number("events", (int64_t)pipeline_stats(running)->events),
              log_number("tags", (int64_t)pipeline_stats(running)->tags),
@@ -148,7 +151,8 @@ int main(int argc, char **argv)
     if (is_run)
         status = run(config);
     else if (is_purge)
-        status = purge_run(config, arguments.keys, arguments.keys_count, arguments.tags, arguments.tags_count);
+        status =
+            purge_run(config, arguments.keys, arguments.keys_count, arguments.tags, arguments.tags_count);
     else
         status = check(config, arguments.config);
     config_unload(&config);

@@ -15,13 +15,13 @@
 #include "sink.h"
 #include "source.h"
 
-#define POLL_MS        100  /* longest wait for Kafka: what else there is to do is looked at this often */
-#define STALL_MS       1000 /* without room for a batch: stop reading, keep polling */
-#define REVOKE_WAIT_MS 2000 /* for batches in flight, when partitions are taken away */
-#define STOP_WAIT_MS   2000 /* the same on a stop */
-#define LEAVE_MS       1500 /* to commit and leave the group */
+#define POLL_MS         100  /* longest wait for Kafka: what else there is to do is looked at this often */
+#define STALL_MS        1000 /* without room for a batch: stop reading, keep polling */
+#define REVOKE_WAIT_MS  2000 /* for batches in flight, when partitions are taken away */
+#define STOP_WAIT_MS    2000 /* the same on a stop */
+#define LEAVE_MS        1500 /* to commit and leave the group */
 #define LETTERS_WAIT_MS 500
-#define LAG_EVERY_MS   500
+#define LAG_EVERY_MS    500
 
 struct pipeline {
     /* set at creation */
@@ -37,18 +37,18 @@ struct pipeline {
     struct dead_letter *letters;
     struct rules_scratch *scratch;
     struct realign *realign;
-    struct batch *batch;          /* being filled, or NULL */
-    struct batch *waiting;        /* finished, but for letters on their way; oldest first */
-    int64_t stalled_since_ms;     /* 0: there is room */
+    struct batch *batch;      /* being filled, or NULL */
+    struct batch *waiting;    /* finished, but for letters on their way; oldest first */
+    int64_t stalled_since_ms; /* 0: there is room */
     int64_t next_lag_ms;
-    bool must_end;                /* fatal error, or policy "stop" */
+    bool must_end; /* fatal error, or policy "stop" */
     /* of the event in work */
     const struct event_source *event;
     char *explanation;
     size_t explanation_size;
 };
 
-#define COUNT(pipeline, counter, n) \
+#define COUNT(pipeline, counter, n)                                                                          \
     atomic_fetch_add_explicit(&(pipeline)->stats.counter, (uint64_t)(n), memory_order_relaxed)
 
 static int64_t monotonic_ms(void)
@@ -61,7 +61,8 @@ static int64_t monotonic_ms(void)
 static void out_of_memory(void)
 {
     /* Offsets are stored only after the fact: a crash loses nothing, and a supervisor starts us again. */
-    log_line(LOG_ERROR, "out of memory", log_text("effect", "ends; a restart goes on where this one stopped"));
+    log_line(LOG_ERROR, "out of memory",
+             log_text("effect", "ends; a restart goes on where this one stopped"));
     abort();
 }
 
@@ -79,7 +80,8 @@ static void explain_name(struct pipeline *pipeline, const char *kind, const char
     pipeline->explanation_size += (size_t)n;
 }
 
-static void note_match(struct pipeline *pipeline, const struct rule *rule, const char *kind, const char *name, size_t size)
+static void note_match(struct pipeline *pipeline, const struct rule *rule, const char *kind, const char *name,
+                       size_t size)
 {
     struct batch *batch = pipeline->batch;
     if (pipeline->config->trace && batch->cause.offset < 0) {
@@ -117,23 +119,26 @@ static int on_tag(void *arg, const struct rule *rule, const char *tag, size_t si
 static bool bury(struct pipeline *pipeline, const struct event_source *event, const struct event_error *error)
 {
     COUNT(pipeline, dead_letters, 1);
-    log_limited(LOG_WARNING, "event cannot be handled", log_text("error", error->text), log_text("rule", error->rule),
-                log_text("topic", event->topic), log_number("partition", event->partition),
-                log_number("offset", event->offset));
+    log_limited(LOG_WARNING, "event cannot be handled", log_text("error", error->text),
+                log_text("rule", error->rule), log_text("topic", event->topic),
+                log_number("partition", event->partition), log_number("offset", event->offset));
     if (pipeline->config->dead_letter.policy == DEAD_LETTER_SKIP)
         return true;
     if (pipeline->config->dead_letter.policy == DEAD_LETTER_SEND &&
         dead_letter_send(pipeline->letters, pipeline->batch, event, error) == 0)
         return true;
-    log_line(LOG_ERROR, "stopping before an event that cannot be handled", log_text("topic", event->topic),
-             log_number("partition", event->partition), log_number("offset", event->offset),
-             log_text("remedy", "mend the rule or the event, or set dead_letter.policy to \"dead-letter\" or \"skip\""));
+    log_line(
+        LOG_ERROR, "stopping before an event that cannot be handled", log_text("topic", event->topic),
+        log_number("partition", event->partition), log_number("offset", event->offset),
+        log_text("remedy",
+                 "mend the rule or the event, or set dead_letter.policy to \"dead-letter\" or \"skip\""));
     pipeline->must_end = true;
     return false;
 }
 
 /* decode -> rules -> batch; then the partition stands behind the event. */
-static void handle_event(struct pipeline *pipeline, const struct event_source *event, struct source_partition *partition)
+static void handle_event(struct pipeline *pipeline, const struct event_source *event,
+                         struct source_partition *partition)
 {
     const struct rules_sink sink = {.key = on_key, .tag = on_tag, .arg = pipeline};
     struct event_error error = {.rule = NULL};
@@ -174,7 +179,8 @@ static void tell_observer(struct pipeline *pipeline, struct batch *batch)
 {
     if (!pipeline->observer.explained || batch->explained_size == 0)
         return;
-    for (const char *line = batch->explained; line < batch->explained + batch->explained_size; line += strlen(line) + 1) {
+    for (const char *line = batch->explained; line < batch->explained + batch->explained_size;
+         line += strlen(line) + 1) {
         char text[1024];
         snprintf(text, sizeof text, "%.900s -> %llu cached keys%s", line, (unsigned long long)batch->members,
                  batch->events > 1 ? " (whole batch)" : "");
@@ -213,7 +219,8 @@ static void wait_for_letters(struct pipeline *pipeline, struct batch *batch)
     *end = batch;
 }
 
-/* Takes what the sink has finished. Batches complete in order, so that a letter holds back those behind it too. */
+/* Takes what the sink has finished. Batches complete in order, so that a letter holds back those behind it
+ * too. */
 static void collect(struct pipeline *pipeline)
 {
     struct batch *batch;
@@ -256,7 +263,8 @@ static void drain(struct pipeline *pipeline, int timeout_ms)
     }
 }
 
-/* Partitions are about to be taken away: what was begun is finished and stored, so that the next owner need not repeat it. */
+/* Partitions are about to be taken away: what was begun is finished and stored, so that the next owner need
+ * not repeat it. */
 static void on_revoke(void *arg)
 {
     struct pipeline *pipeline = arg;
@@ -265,7 +273,8 @@ static void on_revoke(void *arg)
 
 /* --- the loop --- */
 
-/* No room for another batch: Redis is slow or away. Kafka is polled all the same, or the group would throw us out. */
+/* No room for another batch: Redis is slow or away. Kafka is polled all the same, or the group would throw us
+ * out. */
 static void wait_for_room(struct pipeline *pipeline)
 {
     int64_t now = monotonic_ms();
@@ -291,8 +300,8 @@ static void read_one(struct pipeline *pipeline, int timeout_ms, enum source_poll
         pipeline->must_end = true;
 }
 
-/* Reads what is there until the batch is full. While Redis works on the one before, it waits for more: under load
- * batches grow by themselves, without it each event leaves at once. */
+/* Reads what is there until the batch is full. While Redis works on the one before, it waits for more: under
+ * load batches grow by themselves, without it each event leaves at once. */
 static void fill(struct pipeline *pipeline)
 {
     enum source_poll poll = SOURCE_EVENT;
@@ -314,8 +323,10 @@ static void update_lag(struct pipeline *pipeline)
         return;
     pipeline->next_lag_ms = now + LAG_EVERY_MS;
     atomic_store_explicit(&pipeline->stats.lag_events, source_lag(pipeline->source), memory_order_relaxed);
-    atomic_store_explicit(&pipeline->stats.redis_connects, sink_connects(pipeline->sink), memory_order_relaxed);
-    atomic_store_explicit(&pipeline->stats.redis_failures, sink_failures(pipeline->sink), memory_order_relaxed);
+    atomic_store_explicit(&pipeline->stats.redis_connects, sink_connects(pipeline->sink),
+                          memory_order_relaxed);
+    atomic_store_explicit(&pipeline->stats.redis_failures, sink_failures(pipeline->sink),
+                          memory_order_relaxed);
 }
 
 static void step(struct pipeline *pipeline)
@@ -351,7 +362,8 @@ static int open_all(struct pipeline *pipeline)
         goto fail;
     source_on_revoke(pipeline->source, on_revoke, pipeline);
     if (dead_letter_open(pipeline->config, &pipeline->letters, error, sizeof error) < 0 ||
-        sink_create(pipeline->config, &pipeline->names, on_sink, pipeline, &pipeline->sink, error, sizeof error) < 0)
+        sink_create(pipeline->config, &pipeline->names, on_sink, pipeline, &pipeline->sink, error,
+                    sizeof error) < 0)
         goto fail;
     pipeline->realign = realign_create(pipeline->config, &pipeline->names, pipeline->source, pipeline->sink,
                                        &pipeline->stats);
@@ -394,11 +406,12 @@ int pipeline_run(struct pipeline *pipeline)
     return result;
 }
 
-int pipeline_create(const struct config *config, const struct pipeline_observer *observer, struct pipeline **ret_pipeline,
-                    char *error, size_t error_size)
+int pipeline_create(const struct config *config, const struct pipeline_observer *observer,
+                    struct pipeline **ret_pipeline, char *error, size_t error_size)
 {
     struct pipeline *pipeline = calloc(1, sizeof *pipeline);
-    if (!pipeline || names_init(&pipeline->names, config->namespace_name, config->tag_prefix, config->lease_prefix) < 0) {
+    if (!pipeline ||
+        names_init(&pipeline->names, config->namespace_name, config->tag_prefix, config->lease_prefix) < 0) {
         snprintf(error, error_size, "out of memory");
         free(pipeline);
         return -1;

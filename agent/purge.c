@@ -7,7 +7,8 @@
 
 #define TIMEOUT_MS 5000
 
-static int add_all(struct broadcast_writer *writer, enum broadcast_kind kind, const struct invalidate_slice *names, size_t count)
+static int add_all(struct broadcast_writer *writer, enum broadcast_kind kind,
+                   const struct invalidate_slice *names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (broadcast_writer_add(writer, kind, names[i].data, names[i].size) < 0)
@@ -27,8 +28,8 @@ int purge_run(const struct config *config, const struct invalidate_slice *keys, 
     struct broadcast_writer *writer = broadcast_writer_create();
     int status = 1;
     if (!writer || names_init(&names, config->namespace_name, config->tag_prefix, config->lease_prefix) < 0 ||
-        add_all(writer, BROADCAST_KEYS, keys, keys_count) < 0 || add_all(writer, BROADCAST_TAGS, tags, tags_count) < 0 ||
-        broadcast_writer_finish(writer) < 0) {
+        add_all(writer, BROADCAST_KEYS, keys, keys_count) < 0 ||
+        add_all(writer, BROADCAST_TAGS, tags, tags_count) < 0 || broadcast_writer_finish(writer) < 0) {
         fprintf(stderr, "evictd: out of memory\n");
         goto out;
     }
@@ -41,9 +42,15 @@ int purge_run(const struct config *config, const struct invalidate_slice *keys, 
         goto out;
     }
     epoch_random(epoch);
-    const struct invalidate_call call = {.new_epoch = epoch, .expected_epoch = "", .log_length = config->redis.log_length,
-                                         .broadcasts_members = config->members, .tags = tags, .tags_count = tags_count,
-                                         .keys = keys, .keys_count = keys_count, .broadcast = writer};
+    const struct invalidate_call call = {.new_epoch = epoch,
+                                         .expected_epoch = "",
+                                         .log_length = config->redis.log_length,
+                                         .broadcasts_members = config->members,
+                                         .tags = tags,
+                                         .tags_count = tags_count,
+                                         .keys = keys,
+                                         .keys_count = keys_count,
+                                         .broadcast = writer};
     if (evict_run(&connection, &names, &call, &result) < 0) {
         fprintf(stderr, "evictd: redis: %s\n", connection.error);
         goto out;

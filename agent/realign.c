@@ -15,7 +15,7 @@ enum stage { STAGE_DRAIN, STAGE_APPLIED, STAGE_FLUSH };
 /* Task of the sink: reads what Redis has applied of our partitions. */
 struct read_applied {
     struct sink_task task; /* first member */
-    char **fields; /* copies: a revocation may come while the sink reads them */
+    char **fields;         /* copies: a revocation may come while the sink reads them */
     int64_t *applied;
     size_t count;
 };
@@ -83,8 +83,8 @@ void realign_destroy(struct realign **realign)
 bool realign_is_needed(struct realign *realign)
 {
     return realign->is_requested || realign->aligned_session != sink_session(realign->sink) ||
-           realign->aligned_assignment != source_assignment(realign->source) || source_has_gap(realign->source) ||
-           realign->aligned_session == 0;
+           realign->aligned_assignment != source_assignment(realign->source) ||
+           source_has_gap(realign->source) || realign->aligned_session == 0;
 }
 
 bool realign_is_done(struct realign *realign)
@@ -182,8 +182,10 @@ static void report(struct realign *realign, const struct source_partition *parti
     }
     if (decision->must_flush) {
         atomic_fetch_add_explicit(&realign->stats->gaps, 1, memory_order_relaxed);
-        log_line(LOG_WARNING, partition->has_gap ? "events were lost in kafka: flushing what the topic's rules can evict"
-                                                 : "redis knows nothing of this partition: flushing what its rules can evict",
+        log_line(LOG_WARNING,
+                 partition->has_gap
+                     ? "events were lost in kafka: flushing what the topic's rules can evict"
+                     : "redis knows nothing of this partition: flushing what its rules can evict",
                  log_text("topic", partition->topic), log_number("partition", partition->id),
                  log_number("from", decision->offset));
     }

@@ -1,6 +1,6 @@
-/* realign: brings Kafka's and Redis's idea of what is done together, whenever either may have changed: after an
- * assignment, at the start of a Redis session, after a retention gap, after a stall. A small state machine that the
- * pipeline's thread steps; it never blocks for longer than a second.
+/* realign: brings Kafka's and Redis's idea of what is done together, whenever either may have changed: after
+ * an assignment, at the start of a Redis session, after a retention gap, after a stall. A small state machine
+ * that the pipeline's thread steps; it never blocks for longer than a second.
  *
  *   1. wait until no batch is in flight           4. flush the scopes that must be flushed, set applied
  *   2. ask Kafka: committed offsets               5. read from the offsets decided on

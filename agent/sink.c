@@ -11,12 +11,12 @@
 
 #include "log.h"
 
-#define CONNECT_MS     2000 /* for each step of connecting */
-#define TIMEOUT_S      5    /* for one answer: well above the slowest script, below Kafka's session */
-#define BEAT_MS        250
-#define BEAT_SWEEP     "20" /* tag sets looked at a beat */
-#define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 2000
+#define CONNECT_MS       2000 /* for each step of connecting */
+#define TIMEOUT_S        5    /* for one answer: well above the slowest script, below Kafka's session */
+#define BEAT_MS          250
+#define BEAT_SWEEP       "20" /* tag sets looked at a beat */
+#define BACKOFF_MIN_MS   50
+#define BACKOFF_MAX_MS   2000
 #define EVICTED_CHECK_MS 10000
 
 struct sink {
@@ -247,8 +247,10 @@ static void judge_server(struct sink *sink)
 {
     const struct connection *connection = &sink->connection;
     if (connection->has_maxmemory && strncmp(connection->policy, "allkeys-", 8) == 0)
-        log_line(LOG_WARNING, "redis may evict tag sets and fences under memory pressure: invalidations would miss keys",
-                 log_text("maxmemory_policy", connection->policy), log_text("remedy", "use a volatile-* policy"));
+        log_line(LOG_WARNING,
+                 "redis may evict tag sets and fences under memory pressure: invalidations would miss keys",
+                 log_text("maxmemory_policy", connection->policy),
+                 log_text("remedy", "use a volatile-* policy"));
     sink->evicted_keys = connection->evicted_keys;
 }
 
@@ -256,7 +258,8 @@ static int begin_session(struct sink *sink)
 {
     char server[400];
     redis_url_print(&sink->url, server, sizeof server);
-    if (connection_open(&sink->connection, &sink->url, CONNECT_MS, 1u << SCRIPT_INVALIDATE | 1u << SCRIPT_BEAT) < 0 ||
+    if (connection_open(&sink->connection, &sink->url, CONNECT_MS,
+                        1u << SCRIPT_INVALIDATE | 1u << SCRIPT_BEAT) < 0 ||
         sink->connection.is_replica) {
         log_limited(LOG_WARNING, "redis is away", log_text("server", server),
                     log_text("error", sink->connection.is_replica ? "the server is a read-only replica"
@@ -264,8 +267,8 @@ static int begin_session(struct sink *sink)
         connection_close(&sink->connection);
         return -1;
     }
-    log_line(LOG_INFO, "redis connected", log_text("server", server), log_text("version", sink->connection.version),
-             log_text("run_id", sink->connection.run_id));
+    log_line(LOG_INFO, "redis connected", log_text("server", server),
+             log_text("version", sink->connection.version), log_text("run_id", sink->connection.run_id));
     redisSetTimeout(sink->connection.context, (struct timeval){.tv_sec = TIMEOUT_S});
     judge_server(sink);
     sink->epoch[0] = '\0';
@@ -321,13 +324,14 @@ static bool may_repeat(struct sink *sink, const redisReply *reply)
     if (error == REPLY_NOSCRIPT || error == REPLY_MOVED || error == REPLY_DENIED) {
         char text[256];
         snprintf(text, sizeof text, "%s", reply->str);
-        end_session(sink, text); /* the next connection loads the scripts, finds the right server, logs in again */
+        end_session(sink,
+                    text); /* the next connection loads the scripts, finds the right server, logs in again */
         if (error != REPLY_NOSCRIPT)
             back_off(sink);
         return false;
     }
-    log_limited(error == REPLY_TRANSIENT ? LOG_WARNING : LOG_ERROR, "redis refused a batch; it will be tried again",
-                log_text("error", reply->str));
+    log_limited(error == REPLY_TRANSIENT ? LOG_WARNING : LOG_ERROR,
+                "redis refused a batch; it will be tried again", log_text("error", reply->str));
     back_off(sink);
     return true;
 }
@@ -371,7 +375,8 @@ static int write_broadcast(struct batch *batch, const struct invalidate_call *ca
     struct broadcast_writer *writer = batch->broadcast;
     broadcast_writer_clear(writer);
     if (batch->cause.offset >= 0)
-        broadcast_writer_cause(writer, batch->cause.topic, batch->cause.partition, batch->cause.offset, batch->cause.rule);
+        broadcast_writer_cause(writer, batch->cause.topic, batch->cause.partition, batch->cause.offset,
+                               batch->cause.rule);
     for (size_t i = 0; i < call->keys_count; i++) {
         if (broadcast_writer_add(writer, BROADCAST_KEYS, call->keys[i].data, call->keys[i].size) < 0)
             return -1;
@@ -401,21 +406,30 @@ static int encode_batch(struct sink *sink, struct batch *batch)
     return result;
 }
 
+static void learn_epoch(struct sink *sink, const char *epoch)
+{
+    snprintf(sink->epoch, sizeof sink->epoch, "%s", epoch);
+    if (strcmp(epoch, sink->new_epoch) == 0)
+        epoch_random(sink->new_epoch); /* taken: another history must get another one */
+}
+
 static void batch_applied(struct sink *sink, struct batch *batch, const struct invalidate_result *result)
 {
     batch->members += result->members;
     batch->seq = result->seq;
-    memcpy(sink->epoch, result->epoch, sizeof sink->epoch);
+    learn_epoch(sink, result->epoch);
     sink->backoff_ms = BACKOFF_MIN_MS;
     if (result->foreign)
         log_limited(LOG_WARNING, "tag sets of another Redis type were left alone",
-                    log_number("count", (int64_t)result->foreign), log_text("prefix", sink->names->tag_prefix));
+                    log_number("count", (int64_t)result->foreign),
+                    log_text("prefix", sink->names->tag_prefix));
 }
 
 enum step { STEP_DONE, STEP_AGAIN, STEP_SESSION_ENDED };
 
 /* Sends one call and reads its answer; *first_tag moves on while the script says that there is more. */
-static enum step one_call(struct sink *sink, struct batch *batch, const struct invalidate_call *call, size_t *first_tag)
+static enum step one_call(struct sink *sink, struct batch *batch, const struct invalidate_call *call,
+                          size_t *first_tag)
 {
     struct invalidate_result result;
     resp_clear(&sink->out);
@@ -465,8 +479,8 @@ static int run_calls(struct sink *sink, struct batch *batch, const struct invali
     return step == STEP_DONE ? 0 : -1;
 }
 
-/* A batch alone in the pipe, in as many steps as it takes. Only the last one raises `applied`: a crash in between
- * repeats the batch, which is harmless. 0: applied; -1: the session ended. */
+/* A batch alone in the pipe, in as many steps as it takes. Only the last one raises `applied`: a crash in
+ * between repeats the batch, which is harmless. 0: applied; -1: the session ended. */
 static int run_alone(struct sink *sink, struct batch *batch)
 {
     struct invalidate_call whole, call;
@@ -543,8 +557,9 @@ static void finish_oldest(struct sink *sink)
     pthread_mutex_unlock(&sink->mu);
 }
 
-/* Something other than "done" came for the oldest batch. The others in the pipe were answered too: "done", or "behind"
- * where they follow the oldest one in a partition. Read those answers, then run what is left one by one, in order. */
+/* Something other than "done" came for the oldest batch. The others in the pipe were answered too: "done", or
+ * "behind" where they follow the oldest one in a partition. Read those answers, then run what is left one by
+ * one, in order. */
 static void straighten(struct sink *sink)
 {
     bool is_applied[SINK_BATCHES] = {false};
@@ -594,7 +609,8 @@ static void read_oldest(struct sink *sink)
     straighten(sink);
 }
 
-/* A sign of life, and a look at how the server does. The epoch tells whether its data were dropped meanwhile. */
+/* A sign of life, and a look at how the server does. The epoch tells whether its data were dropped meanwhile.
+ */
 static void beat(struct sink *sink)
 {
     redisContext *context = sink->connection.context;
@@ -607,12 +623,13 @@ static void beat(struct sink *sink)
     }
     if (reply->type == REDIS_REPLY_ERROR) {
         may_repeat(sink, reply);
-    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 && reply->element[1]->type == REDIS_REPLY_STRING) {
+    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
+               reply->element[1]->type == REDIS_REPLY_STRING) {
         const char *epoch = reply->element[1]->str;
         if (sink->epoch[0] && strcmp(sink->epoch, epoch) != 0)
             end_session(sink, "redis has lost its data: another epoch");
         else
-            snprintf(sink->epoch, sizeof sink->epoch, "%s", epoch);
+            learn_epoch(sink, epoch);
     }
     freeReplyObject(reply);
 }
@@ -629,7 +646,8 @@ static void check_evicted_keys(struct sink *sink)
     if (field) {
         int64_t evicted = strtoll(field + strlen("evicted_keys:"), NULL, 10);
         if (evicted > sink->evicted_keys && strncmp(sink->connection.policy, "allkeys-", 8) == 0)
-            log_line(LOG_WARNING, "redis evicts keys under memory pressure; tag sets or fences may be among them",
+            log_line(LOG_WARNING,
+                     "redis evicts keys under memory pressure; tag sets or fences may be among them",
                      log_number("evicted", evicted - sink->evicted_keys),
                      log_text("remedy", "raise maxmemory, or use a volatile-* policy"));
         sink->evicted_keys = evicted;

@@ -1,9 +1,9 @@
-/* sink: takes batches to Redis, in order, several in the pipe at once, and says when they are applied. Owns the
- * connection; its own thread runs it. Beats while it lives. It never drops a batch in silence: a batch comes back
- * applied, or abandoned because the session it belonged to ended.
+/* sink: takes batches to Redis, in order, several in the pipe at once, and says when they are applied. Owns
+ * the connection; its own thread runs it. Beats while it lives. It never drops a batch in silence: a batch
+ * comes back applied, or abandoned because the session it belonged to ended.
  *
- * A session is one connection to one server. When it ends, whether Redis still has what it acknowledged is not known:
- * the pipeline aligns anew with what Redis says it applied (align.h) before it submits again. */
+ * A session is one connection to one server. When it ends, whether Redis still has what it acknowledged is
+ * not known: the pipeline aligns anew with what Redis says it applied (align.h) before it submits again. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,13 +16,13 @@
 
 #define SINK_BATCHES 4 /* one being filled, the others queued or in Redis */
 
-/* Something else to be done over the sink's connection, on its thread, between batches; repeated from the start on the
- * next connection when this one fails. */
+/* Something else to be done over the sink's connection, on its thread, between batches; repeated from the
+ * start on the next connection when this one fails. */
 struct sink_task {
     /** @return 0: done; -1: the connection failed (its error is in connection->error) */
     int (*run)(struct sink_task *task, struct connection *connection, const struct names *names);
-    bool is_done;       /* under the sink's mutex: read it by sink_task_is_done */
-    uint64_t session;   /* in which it was done */
+    bool is_done;     /* under the sink's mutex: read it by sink_task_is_done */
+    uint64_t session; /* in which it was done */
 };
 
 struct sink;

@@ -8,7 +8,7 @@
 
 #include "log.h"
 
-#define HEADERS_MAX    64   /* of one record that templates may look into */
+#define HEADERS_MAX    64    /* of one record that templates may look into */
 #define HURRY_BELOW    24576 /* records in librdkafka's queue */
 #define HURRY_EVERY_MS 10
 #define HURRY_WAIT_MS  200
@@ -58,7 +58,8 @@ static void on_error(rd_kafka_t *rk, int error, const char *reason, void *opaque
 {
     (void)rk;
     (void)opaque;
-    log_limited(LOG_WARNING, "kafka is in trouble", log_text("error", rd_kafka_err2name(error)), log_text("reason", reason));
+    log_limited(LOG_WARNING, "kafka is in trouble", log_text("error", rd_kafka_err2name(error)),
+                log_text("reason", reason));
 }
 
 static char *field_name(const char *group, const char *topic, int32_t id)
@@ -98,12 +99,14 @@ static void assign_none(struct source *source)
     rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
     rd_kafka_resp_err_t error = rd_kafka_assign(source->consumer, none);
     if (error)
-        log_line(LOG_WARNING, "kafka does not take the assignment", log_text("error", rd_kafka_err2str(error)));
+        log_line(LOG_WARNING, "kafka does not take the assignment",
+                 log_text("error", rd_kafka_err2str(error)));
     rd_kafka_topic_partition_list_destroy(none);
     source->is_reading = false;
 }
 
-static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t *list, void *opaque)
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t *list,
+                         void *opaque)
 {
     struct source *source = opaque;
     if (what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
@@ -126,8 +129,8 @@ static bool set(rd_kafka_conf_t *conf, const char *name, const char *value, char
     return rd_kafka_conf_set(conf, name, value, error, error_size) == RD_KAFKA_CONF_OK;
 }
 
-/* Ours first, so that users can change what config.c lets them. Memory is bounded by the two queue limits; the eager
- * assignors are used, since cooperative ones are broken before librdkafka 2.6.1. */
+/* Ours first, so that users can change what config.c lets them. Memory is bounded by the two queue limits;
+ * the eager assignors are used, since cooperative ones are broken before librdkafka 2.6.1. */
 static rd_kafka_conf_t *make_conf(const struct config *config, char *error, size_t error_size)
 {
     static const char *const defaults[][2] = {
@@ -175,7 +178,8 @@ static int subscribe(struct source *source, char *error, size_t error_size)
     size_t count = rules_topics_count(source->config->rules);
     rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new((int)count);
     for (size_t i = 0; i < count; i++)
-        rd_kafka_topic_partition_list_add(topics, rules_topics_get(source->config->rules, i), RD_KAFKA_PARTITION_UA);
+        rd_kafka_topic_partition_list_add(topics, rules_topics_get(source->config->rules, i),
+                                          RD_KAFKA_PARTITION_UA);
     rd_kafka_resp_err_t result = rd_kafka_subscribe(source->consumer, topics);
     rd_kafka_topic_partition_list_destroy(topics);
     if (result)
@@ -292,7 +296,8 @@ static void fill_headers(struct source *source, struct event_source *event)
         return;
     while (event->headers_count < HEADERS_MAX) {
         struct event_header *header = &source->headers[event->headers_count];
-        if (rd_kafka_header_get_all(headers, event->headers_count, &header->name, &header->value, &header->value_size))
+        if (rd_kafka_header_get_all(headers, event->headers_count, &header->name, &header->value,
+                                    &header->value_size))
             break;
         event->headers_count++;
     }
@@ -312,8 +317,10 @@ static void partition_error(struct source *source, const rd_kafka_message_t *mes
         }
         return;
     }
-    log_limited(LOG_WARNING, "kafka cannot be read", log_text("topic", topic), log_number("partition", message->partition),
-                log_text("error", rd_kafka_err2name(message->err)), log_text("reason", rd_kafka_message_errstr(message)));
+    log_limited(LOG_WARNING, "kafka cannot be read", log_text("topic", topic),
+                log_number("partition", message->partition),
+                log_text("error", rd_kafka_err2name(message->err)),
+                log_text("reason", rd_kafka_message_errstr(message)));
 }
 
 static enum source_poll serve_error(struct source *source, const rd_kafka_message_t *message)
@@ -339,7 +346,8 @@ enum source_poll source_poll(struct source *source, int timeout_ms, struct event
         return SOURCE_NOTHING;
     if (message->err)
         return serve_error(source, message);
-    struct source_partition *partition = find_partition(source, rd_kafka_topic_name(message->rkt), message->partition);
+    struct source_partition *partition =
+        find_partition(source, rd_kafka_topic_name(message->rkt), message->partition);
     if (!partition || !source->is_reading || message->offset < partition->next)
         return SOURCE_NOTHING; /* of an assignment that is over */
     ret_event->topic = partition->topic;
@@ -383,8 +391,8 @@ static rd_kafka_topic_partition_list_t *to_list(const struct source *source)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)source->partitions_count);
     for (size_t i = 0; i < source->partitions_count; i++)
-        rd_kafka_topic_partition_list_add(list, source->partitions[i].topic, source->partitions[i].id)->offset =
-            source->partitions[i].next;
+        rd_kafka_topic_partition_list_add(list, source->partitions[i].topic, source->partitions[i].id)
+            ->offset = source->partitions[i].next;
     return list;
 }
 
@@ -398,18 +406,20 @@ int source_committed(struct source *source, int64_t *offsets, int timeout_ms)
     }
     rd_kafka_topic_partition_list_destroy(list);
     if (error)
-        log_limited(LOG_WARNING, "kafka does not tell the committed offsets", log_text("error", rd_kafka_err2str(error)));
+        log_limited(LOG_WARNING, "kafka does not tell the committed offsets",
+                    log_text("error", rd_kafka_err2str(error)));
     return error ? -1 : 0;
 }
 
 int source_bounds(struct source *source, const struct source_partition *partition, int64_t *ret_first,
                   int64_t *ret_end, int timeout_ms)
 {
-    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(source->consumer, partition->topic, partition->id,
-                                                                 ret_first, ret_end, timeout_ms);
+    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
+        source->consumer, partition->topic, partition->id, ret_first, ret_end, timeout_ms);
     if (error)
-        log_limited(LOG_WARNING, "kafka does not tell the offsets of a partition", log_text("topic", partition->topic),
-                    log_number("partition", partition->id), log_text("error", rd_kafka_err2str(error)));
+        log_limited(LOG_WARNING, "kafka does not tell the offsets of a partition",
+                    log_text("topic", partition->topic), log_number("partition", partition->id),
+                    log_text("error", rd_kafka_err2str(error)));
     return error ? -1 : 0;
 }
 
@@ -419,7 +429,8 @@ int source_read(struct source *source)
     rd_kafka_resp_err_t error = rd_kafka_assign(source->consumer, list);
     rd_kafka_topic_partition_list_destroy(list);
     if (error)
-        log_limited(LOG_WARNING, "kafka does not take the assignment", log_text("error", rd_kafka_err2str(error)));
+        log_limited(LOG_WARNING, "kafka does not take the assignment",
+                    log_text("error", rd_kafka_err2str(error)));
     source->is_reading = !error;
     /* What was acknowledged while nothing was assigned can be stored only now. */
     for (size_t i = 0; !error && i < source->partitions_count; i++) {
@@ -441,7 +452,8 @@ void source_store(struct source *source, struct source_partition *partition, int
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)->offset = next;
     partition->stored = next;
-    /* Fails when the partition is not assigned any more: its new owner reads the events again, which is harmless. */
+    /* Fails when the partition is not assigned any more: its new owner reads the events again, which is
+     * harmless. */
     (void)rd_kafka_offsets_store(source->consumer, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
@@ -452,7 +464,8 @@ int64_t source_lag(struct source *source)
     for (size_t i = 0; i < source->partitions_count; i++) {
         const struct source_partition *partition = &source->partitions[i];
         int64_t low, high;
-        if (rd_kafka_get_watermark_offsets(source->consumer, partition->topic, partition->id, &low, &high) || high < 0)
+        if (rd_kafka_get_watermark_offsets(source->consumer, partition->topic, partition->id, &low, &high) ||
+            high < 0)
             return -1;
         int64_t from = partition->stored != OFFSET_UNKNOWN ? partition->stored : partition->next;
         if (from >= 0 && high > from)
@@ -475,8 +488,8 @@ static bool has_more_to_fetch(struct source *source, int64_t queued)
     return unread > queued;
 }
 
-/* Once its queue is full, librdkafka before 2.2 looks only once a second whether it has room again: a backlog would be
- * read at one queue a second. Any request to the brokers makes it look, so a cheap one is sent. */
+/* Once its queue is full, librdkafka before 2.2 looks only once a second whether it has room again: a backlog
+ * would be read at one queue a second. Any request to the brokers makes it look, so a cheap one is sent. */
 void source_hurry(struct source *source)
 {
     int64_t now, queued = (int64_t)rd_kafka_queue_length(source->queue);

@@ -1,8 +1,9 @@
-/* source: the Kafka consumer: assigned partitions, where each stands, records, offsets. The pipeline's thread only,
- * but for source_wake. Auto commit commits what source_store has stored, nothing else.
+/* source: the Kafka consumer: assigned partitions, where each stands, records, offsets. The pipeline's thread
+ * only, but for source_wake. Auto commit commits what source_store has stored, nothing else.
  *
  * librdkafka assigns nothing by itself here: after a rebalance the partitions are known but not read
- * (source_is_reading is false) until the pipeline has found out where each must start and calls source_read. */
+ * (source_is_reading is false) until the pipeline has found out where each must start and calls source_read.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -17,12 +18,12 @@
 struct source_partition {
     char *topic;
     int32_t id;
-    char *field;       /* <group>/<topic>/<partition>, the name under `applied` */
+    char *field; /* <group>/<topic>/<partition>, the name under `applied` */
     const struct rules_for_topic *rules;
-    int64_t next;      /* offset of the next event to hand out; OFFSET_UNKNOWN until aligned */
-    int64_t stored;    /* what Redis has acknowledged in this assignment; OFFSET_UNKNOWN: nothing yet */
-    bool has_gap;      /* the events to read next are gone: flush its scope */
-    bool is_recorded;  /* Redis has an applied offset for it */
+    int64_t next;     /* offset of the next event to hand out; OFFSET_UNKNOWN until aligned */
+    int64_t stored;   /* what Redis has acknowledged in this assignment; OFFSET_UNKNOWN: nothing yet */
+    bool has_gap;     /* the events to read next are gone: flush its scope */
+    bool is_recorded; /* Redis has an applied offset for it */
 };
 
 enum source_poll {
@@ -40,7 +41,8 @@ int source_open(const struct config *config, struct source **ret_source, char *e
 void source_close(struct source **source, int timeout_ms);
 
 /** Serves librdkafka for at most timeout_ms and hands out one record, valid until the next call.
- * `revoking` is called when partitions are about to be taken away, so that what is in flight can be finished. */
+ * `revoking` is called when partitions are about to be taken away, so that what is in flight can be finished.
+ */
 enum source_poll source_poll(struct source *source, int timeout_ms, struct event_source *ret_event,
                              struct source_partition **ret_partition);
 void source_on_revoke(struct source *source, void (*revoking)(void *arg), void *arg);
@@ -54,9 +56,11 @@ bool source_is_reading(const struct source *source);
 /** True when a partition needs a flush since the last source_read. */
 bool source_has_gap(const struct source *source);
 
-/** Asks Kafka for committed offsets. @param offsets one per partition; OFFSET_UNKNOWN where the group has none
+/** Asks Kafka for committed offsets. @param offsets one per partition; OFFSET_UNKNOWN where the group has
+ * none
  * @return 0, or -1: no answer within timeout_ms */
-int source_committed(struct source *source, int64_t *offsets, int timeout_ms) __attribute__((warn_unused_result));
+int source_committed(struct source *source, int64_t *offsets, int timeout_ms)
+    __attribute__((warn_unused_result));
 /** The first and the next offset a partition has. @return 0 or -1 */
 int source_bounds(struct source *source, const struct source_partition *partition, int64_t *ret_first,
                   int64_t *ret_end, int timeout_ms) __attribute__((warn_unused_result));

@@ -10,6 +10,6 @@
 void version_print(void)
 {
     printf("evictd %s (librdkafka %s, hiredis %d.%d.%d, jansson %s, libconfig %d.%d.%d)\n", EVICTD_VERSION,
-           rd_kafka_version_str(), HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH, jansson_version_str(), LIBCONFIG_VER_MAJOR,
-           LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
+           rd_kafka_version_str(), HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH, jansson_version_str(),
+           LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
 }

@@ -2,12 +2,14 @@
  *
  *   blog_service --redis URL --database FILE [--namespace NS] [--reads-per-s N] [--report-ms MS]
  *
- * Two threads ask for pages: a post, an author's posts, a label's posts. Each page is loaded from SQLite only when neither
- * the process (L1) nor Redis (L2) has it. Pages carry tags, so that whoever changes an author or a label can evict every
- * page that shows it. A line of counters goes to stdout every --report-ms, until stdin is closed or SIGTERM comes.
+ * Two threads ask for pages: a post, an author's posts, a label's posts. Each page is loaded from SQLite only
+ * when neither the process (L1) nor Redis (L2) has it. Pages carry tags, so that whoever changes an author or
+ * a label can evict every page that shows it. A line of counters goes to stdout every --report-ms, until
+ * stdin is closed or SIGTERM comes.
  *
- * To show that nothing stale is served, every answer is compared with the database's version of the page: one that is
- * older, although the change was more than a second and a half ago (max_staleness_ms and some), counts as stale. */
+ * To show that nothing stale is served, every answer is compared with the database's version of the page: one
+ * that is older, although the change was more than a second and a half ago (max_staleness_ms and some),
+ * counts as stale. */
 #include <cache/cache.h>
 #include <getopt.h>
 #include <math.h>
@@ -23,10 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREADS           2
-#define PAGE_SIZE_MAX     4096
-#define DATABASE_DELAY_MS 10   /* a database across the network, under load: SQLite alone would be too fast to show */
-#define STALE_AFTER_MS    1500
+#define THREADS       2
+#define PAGE_SIZE_MAX 4096
+#define DATABASE_DELAY_MS                                                                                    \
+    10 /* a database across the network, under load: SQLite alone would be too fast to show */
+#define STALE_AFTER_MS 1500
 
 static cache *pages;
 static const char *database_path;
@@ -63,7 +66,8 @@ static bool read_row(sqlite3_stmt *query, const char *name, size_t name_size, st
     return found;
 }
 
-/* --- the loader: called by libcache when the page is in neither cache; one thread at a time for each page --- */
+/* --- the loader: called by libcache when the page is in neither cache; one thread at a time for each page
+ * --- */
 
 static int load_page(cache_load *load, cache_slice key, void *arg)
 {
@@ -88,7 +92,8 @@ static void check_version(sqlite3_stmt *query, const char *name, size_t name_siz
 {
     struct row row;
     long long version = atoll(value->data);
-    if (read_row(query, name, name_size, &row) && version < row.version && monotonic_ms() - row.changed_ms > STALE_AFTER_MS)
+    if (read_row(query, name, name_size, &row) && version < row.version &&
+        monotonic_ms() - row.changed_ms > STALE_AFTER_MS)
         atomic_fetch_add(&stale, 1);
 }
 
@@ -108,7 +113,8 @@ static void read_page(sqlite3_stmt *query, const char *name, size_t name_size)
 /* Some pages are read far more often than others. */
 static int pick_page(unsigned *seed, char *out, size_t size)
 {
-    static const char *const labels[] = {"c", "redis", "kafka", "cache", "linux", "news", "howto", "talk", "bench", "misc"};
+    static const char *const labels[] = {"c",    "redis", "kafka", "cache", "linux",
+                                         "news", "howto", "talk",  "bench", "misc"};
     double share = rand_r(seed) / (double)RAND_MAX;
     int popular = (int)(pow(500, share)) - 1; /* 0 .. 499, small ones most often */
     switch (rand_r(seed) % 4) {
@@ -128,8 +134,8 @@ static void *reader_main(void *arg)
     sqlite3_stmt *query = NULL;
     if (sqlite3_open_v2(database_path, &database, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
         sqlite3_busy_timeout(database, 5000) != SQLITE_OK ||
-        sqlite3_prepare_v2(database, "SELECT version, changed_ms, author, body FROM page WHERE name = ?", -1, &query, NULL) !=
-            SQLITE_OK) {
+        sqlite3_prepare_v2(database, "SELECT version, changed_ms, author, body FROM page WHERE name = ?", -1,
+                           &query, NULL) != SQLITE_OK) {
         fprintf(stderr, "blog_service: %s: %s\n", database_path, sqlite3_errmsg(database));
         exit(1);
     }
@@ -153,10 +159,11 @@ static void report(void)
 {
     cache_stats stats = {.struct_size = sizeof stats};
     cache_get_stats(pages, &stats);
-    printf("reads=%lu l1=%llu l2=%llu loads=%llu hit_pct=%.1f stale=%lu failures=%lu trust=%d l1_entries=%llu evicted=%llu\n",
+    printf("reads=%lu l1=%llu l2=%llu loads=%llu hit_pct=%.1f stale=%lu failures=%lu trust=%d "
+           "l1_entries=%llu evicted=%llu\n",
            atomic_load(&reads), (unsigned long long)stats.l1_hits, (unsigned long long)stats.l2_hits,
-           (unsigned long long)stats.loads, 100 * cache_hit_rate(&stats), atomic_load(&stale), atomic_load(&failures),
-           (int)stats.trust, (unsigned long long)stats.l1_entries,
+           (unsigned long long)stats.loads, 100 * cache_hit_rate(&stats), atomic_load(&stale),
+           atomic_load(&failures), (int)stats.trust, (unsigned long long)stats.l1_entries,
            (unsigned long long)(stats.l1_evicted_key + stats.l1_evicted_tag));
     fflush(stdout);
 }
@@ -181,18 +188,17 @@ static void report_until_stopped(int report_ms)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: blog_service --redis URL --database FILE [--namespace NS] [--reads-per-s N] [--report-ms MS]\n");
+    fprintf(stderr, "usage: blog_service --redis URL --database FILE [--namespace NS] [--reads-per-s N] "
+                    "[--report-ms MS]\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option known[] = {{"redis", required_argument, NULL, 'r'},
-                                          {"database", required_argument, NULL, 'd'},
-                                          {"namespace", required_argument, NULL, 'n'},
-                                          {"reads-per-s", required_argument, NULL, 's'},
-                                          {"report-ms", required_argument, NULL, 'm'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"redis", required_argument, NULL, 'r'},     {"database", required_argument, NULL, 'd'},
+        {"namespace", required_argument, NULL, 'n'}, {"reads-per-s", required_argument, NULL, 's'},
+        {"report-ms", required_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
     cache_options options = CACHE_OPTIONS_INIT;
     int option, report_ms = 500;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {

@@ -1,5 +1,6 @@
-/* cache: the public functions that read. A get walks: L1, then the flight of its key (one load per process), then L2,
- * then the lease (one load per fleet), the loader, and back through L2 into L1. write.c has the functions that change. */
+/* cache: the public functions that read. A get walks: L1, then the flight of its key (one load per process),
+ * then L2, then the lease (one load per fleet), the loader, and back through L2 into L1. write.c has the
+ * functions that change. */
 #include "cache_internal.h"
 
 #include <stdlib.h>
@@ -58,7 +59,8 @@ bool cache_may_fill_l1(cache *c, const char *run_id, const char *epoch)
         return true;
     if (!run_id) /* loaded without Redis */
         return c->options.outage == CACHE_OUTAGE_SERVE;
-    return epoch ? subscriber_follows_epoch(c->subscriber, run_id, epoch) : subscriber_follows(c->subscriber, run_id);
+    return epoch ? subscriber_follows_epoch(c->subscriber, run_id, epoch)
+                 : subscriber_follows(c->subscriber, run_id);
 }
 
 struct found {
@@ -114,7 +116,8 @@ static int value_from_l1(cache *c, cache_slice key, cache_value **ret_value, str
 
 /* --- L2 --- */
 
-/* A value of L2 becomes a caller's value, and goes to L1 unless something that evicts it was applied since the token. */
+/* A value of L2 becomes a caller's value, and goes to L1 unless something that evicts it was applied since
+ * the token. */
 static int value_from_l2(cache *c, cache_slice key, const struct l2_value *l2, struct l1_token token,
                          cache_value **ret_value)
 {
@@ -269,10 +272,10 @@ struct reading {
     cache_slice key;
     cache_load_fn loader;
     void *arg;
-    bool is_refresh;      /* XFetch: the value is there, and shall be replaced before it expires */
-    cache_value *stale;   /* past its TTL, within its grace: better than nothing */
-    bool is_overtaken;    /* an eviction of the key or its tags came while it was loaded */
-    uint64_t generation;  /* of L1, before the lease was asked for */
+    bool is_refresh;     /* XFetch: the value is there, and shall be replaced before it expires */
+    cache_value *stale;  /* past its TTL, within its grace: better than nothing */
+    bool is_overtaken;   /* an eviction of the key or its tags came while it was loaded */
+    uint64_t generation; /* of L1, before the lease was asked for */
 };
 
 static int value_from_load(const struct cache_load *load, cache_value **ret_value)
@@ -294,24 +297,28 @@ static uint32_t ttl_of(const cache *c, const struct cache_load *load)
     return load->is_not_found ? c->options.not_found_ttl_ms : c->options.l2_ttl_ms;
 }
 
-static void fill_l1(struct reading *reading, const struct cache_load *load, uint32_t cost_ms, struct l1_token token)
+static void fill_l1(struct reading *reading, const struct cache_load *load, uint32_t cost_ms,
+                    struct l1_token token)
 {
     cache *c = reading->c;
     uint64_t now = clock_ms();
     uint32_t ttl_ms = ttl_of(c, load);
     struct l1_meta meta = {.loaded_ms = now,
-                           .expires_ms = now + (ttl_ms < c->options.l1_ttl_ms ? ttl_ms : c->options.l1_ttl_ms),
+                           .expires_ms =
+                               now + (ttl_ms < c->options.l1_ttl_ms ? ttl_ms : c->options.l1_ttl_ms),
                            .fresh_ms = now + ttl_ms,
                            .cost_ms = cost_ms,
                            .is_not_found = load->is_not_found};
     if (ttl_ms > 0)
-        l1_insert(c->l1, reading->key, cache_slice_of(load->value, load->value_size), load->tags, load->tags_count, &meta,
-                  token, now);
+        l1_insert(c->l1, reading->key, cache_slice_of(load->value, load->value_size), load->tags,
+                  load->tags_count, &meta, token, now);
 }
 
-/* Puts what was loaded under a lease where it belongs, or nowhere: store.lua refuses when the lease is not ours any more
- * or a tag was fenced since; and when more time went by than the lease lives, by our own clock, we do not even ask. */
-static void fill(struct reading *reading, const struct cache_load *load, uint32_t cost_ms, const struct l2_lease *lease)
+/* Puts what was loaded under a lease where it belongs, or nowhere: store.lua refuses when the lease is not
+ * ours any more or a tag was fenced since; and when more time went by than the lease lives, by our own clock,
+ * we do not even ask. */
+static void fill(struct reading *reading, const struct cache_load *load, uint32_t cost_ms,
+                 const struct l2_lease *lease)
 {
     cache *c = reading->c;
     uint32_t ttl_ms = ttl_of(c, load);
@@ -337,7 +344,8 @@ static void fill(struct reading *reading, const struct cache_load *load, uint32_
         fill_l1(reading, load, cost_ms, (struct l1_token){stored.seq, reading->generation});
 }
 
-/* Calls the loader, and stores what it gives: under the lease, or, without one, in L1 alone where that is right. */
+/* Calls the loader, and stores what it gives: under the lease, or, without one, in L1 alone where that is
+ * right. */
 static int load_and_fill(struct reading *reading, const struct l2_lease *lease, cache_value **ret_value)
 {
     cache *c = reading->c;
@@ -384,8 +392,9 @@ static uint32_t wait_longer(uint32_t wait_ms)
     return wait_ms * 2 < LEASE_WAIT_MAX_MS ? wait_ms * 2 : LEASE_WAIT_MAX_MS;
 }
 
-/* 1. L2 has it: done.  2. It has not: ask for the lease; granted: load, fill.  3. Another process loads: look again until
- * its value is there, or its lease is free, or has outlived its time.  4. Then, or with Redis away: load, store nothing. */
+/* 1. L2 has it: done.  2. It has not: ask for the lease; granted: load, fill.  3. Another process loads: look
+ * again until its value is there, or its lease is free, or has outlived its time.  4. Then, or with Redis
+ * away: load, store nothing. */
 static int read_through(struct reading *reading, cache_value **ret_value)
 {
     cache *c = reading->c;
@@ -462,7 +471,8 @@ static bool follow_flight(struct reading *reading, struct flight *flight, uint64
     uint64_t began_at = flight_token(flight).as_of;
     STATS_INC(&c->stats, shared_loads);
     int status = flight_wait(c->flights, flight, 2 * (uint64_t)c->options.lease_ms, &value, &is_overtaken);
-    /* Who came after an eviction must not get what was read before it: joined later than it began, and overtaken. */
+    /* Who came after an eviction must not get what was read before it: joined later than it began, and
+     * overtaken. */
     if (is_overtaken && joined_at > began_at) {
         cache_value_free(&value);
         return false;
@@ -482,7 +492,8 @@ static bool is_refresh_due(const cache *c, const struct found *found)
 {
     uint64_t now = clock_ms();
     uint64_t left = found->meta.fresh_ms > now ? found->meta.fresh_ms - now : 0;
-    return !found->is_stale && xfetch_is_due(left, found->meta.cost_ms, c->options.xfetch_beta, random_share());
+    return !found->is_stale &&
+           xfetch_is_due(left, found->meta.cost_ms, c->options.xfetch_beta, random_share());
 }
 
 static int refresh_early(struct reading *reading, cache_value **value)

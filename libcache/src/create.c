@@ -81,7 +81,8 @@ int cache_create(const cache_options *options, cache **ret_cache)
         if (!c->l2)
             goto fail;
         status = CACHE_E_THREAD;
-        c->subscriber = subscriber_create(&url, &c->names, c->options.namespace_name, &c->options, c->l1, &c->stats);
+        c->subscriber =
+            subscriber_create(&url, &c->names, c->options.namespace_name, &c->options, c->l1, &c->stats);
         if (!c->subscriber)
             goto fail;
     }
@@ -120,9 +121,9 @@ int cache_get_stats(cache *c, cache_stats *stats)
 #undef READ
     l1_usage(c->l1, &read.l1_entries, &read.l1_bytes);
     read.applied_seq = l1_applied(c->l1);
-    read.trust = !c->subscriber ? CACHE_TRUST_LOCAL
+    read.trust = !c->subscriber                                     ? CACHE_TRUST_LOCAL
                  : subscriber_is_current(c->subscriber, clock_ms()) ? CACHE_TRUST_CURRENT
-                                                                     : CACHE_TRUST_LOST;
+                                                                    : CACHE_TRUST_LOST;
     size_t known = stats->struct_size < sizeof read ? stats->struct_size : sizeof read;
     read.struct_size = stats->struct_size;
     memcpy(stats, &read, known);

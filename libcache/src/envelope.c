@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-/* 0 magic (2)  2 version  3 flags  4 ttl_ms (4)  8 grace_ms (4)  12 cost_ms (4)  16 stored_ms (8)  24 tags (2)  26 zero (2)
- * then each tag as size (2) and bytes, then the payload to the end. Integers are big-endian. */
+/* 0 magic (2)  2 version  3 flags  4 ttl_ms (4)  8 grace_ms (4)  12 cost_ms (4)  16 stored_ms (8)  24 tags
+ * (2)  26 zero (2) then each tag as size (2) and bytes, then the payload to the end. Integers are big-endian.
+ */
 static const unsigned char magic[2] = {0xe7, 0xca};
 #define VERSION        1
 #define FLAG_NOT_FOUND 1u

@@ -108,8 +108,8 @@ static void unlist(struct bucket *bucket, struct flight *flight)
 static struct flight *find(struct bucket *bucket, uint64_t hash, cache_slice key)
 {
     struct flight *flight = bucket->flights;
-    while (flight &&
-           (flight->hash != hash || flight->key_size != key.size || memcmp(flight->key, key.data, key.size) != 0))
+    while (flight && (flight->hash != hash || flight->key_size != key.size ||
+                      memcmp(flight->key, key.data, key.size) != 0))
         flight = flight->next;
     return flight;
 }
@@ -125,7 +125,8 @@ enum flight_role flight_join(struct flights *flights, struct l1 *l1, cache_slice
     struct flight *flight = find(bucket, hash, key);
     if (flight && pthread_equal(flight->leader, pthread_self())) {
         role = FLIGHT_OWN;
-    } else if (flight && !l1_is_overtaken(l1, key, NULL, 0, flight->token)) { /* lock order: bucket, then L1 */
+    } else if (flight &&
+               !l1_is_overtaken(l1, key, NULL, 0, flight->token)) { /* lock order: bucket, then L1 */
         flight->users += may_wait;
         role = may_wait ? FLIGHT_WAIT : FLIGHT_TAKEN;
     } else {
@@ -150,7 +151,8 @@ struct l1_token flight_token(const struct flight *flight)
     return flight->token;
 }
 
-void flight_end(struct flights *flights, struct flight *flight, int status, cache_value *value, bool is_overtaken)
+void flight_end(struct flights *flights, struct flight *flight, int status, cache_value *value,
+                bool is_overtaken)
 {
     struct bucket *bucket = bucket_of(flights, flight->hash);
     pthread_mutex_lock(&bucket->mu);

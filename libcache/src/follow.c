@@ -12,8 +12,8 @@ enum follow_action follow_broadcast(const struct follow *follow, const char *epo
     return seq == follow->applied + 1 ? FOLLOW_APPLY : FOLLOW_REPLAY;
 }
 
-enum follow_action follow_head(const struct follow *follow, const char *run_id, const char *epoch, uint64_t seq,
-                               uint64_t applied_then)
+enum follow_action follow_head(const struct follow *follow, const char *run_id, const char *epoch,
+                               uint64_t seq, uint64_t applied_then)
 {
     if (!follow->is_adopted || strcmp(follow->run_id, run_id) != 0 || strcmp(follow->epoch, epoch) != 0 ||
         seq < applied_then)

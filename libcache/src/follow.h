@@ -1,5 +1,5 @@
-/* follow: what to do with what is heard of the evictions: apply, skip, read the log, or start afresh. Pure: the rules of
- * staying in step, without a socket. The subscriber's thread feeds it and does what it says. */
+/* follow: what to do with what is heard of the evictions: apply, skip, read the log, or start afresh. Pure:
+ * the rules of staying in step, without a socket. The subscriber's thread feeds it and does what it says. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,9 +26,10 @@ enum follow_action {
 /** A broadcast came. */
 enum follow_action follow_broadcast(const struct follow *follow, const char *epoch, uint64_t seq);
 /** The head was read, from the server run_id.
- * @param applied_then what was applied when the head was asked for: broadcasts may be faster than the answer */
-enum follow_action follow_head(const struct follow *follow, const char *run_id, const char *epoch, uint64_t seq,
-                               uint64_t applied_then);
+ * @param applied_then what was applied when the head was asked for: broadcasts may be faster than the answer
+ */
+enum follow_action follow_head(const struct follow *follow, const char *run_id, const char *epoch,
+                               uint64_t seq, uint64_t applied_then);
 /** The next entry of the log, read from applied + 1 on. A log that begins later has been trimmed. */
 enum follow_action follow_log(const struct follow *follow, const char *epoch, uint64_t seq);
 

@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Multiply and fold 128 to 64 bits, as in wyhash (Wang Yi, https://github.com/wangyi-fudan/wyhash) and its kin. */
+/* Multiply and fold 128 to 64 bits, as in wyhash (Wang Yi, https://github.com/wangyi-fudan/wyhash) and its
+ * kin. */
 static inline uint64_t hash_fold(uint64_t a, uint64_t b)
 {
     __extension__ typedef unsigned __int128 wide;

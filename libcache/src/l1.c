@@ -8,7 +8,8 @@
 #include "glob.h"
 #include "hash.h"
 
-/* At 100,000 evictions a second and loads of 10 ms, 1000 evictions fall into a load: one name in 500 shares a slot. */
+/* At 100,000 evictions a second and loads of 10 ms, 1000 evictions fall into a load: one name in 500 shares a
+ * slot. */
 #define EVICTED_SLOTS   (1u << 19)
 #define BLOCK_OVERHEAD  16 /* of malloc */
 #define BUCKETS_MIN     256
@@ -58,7 +59,8 @@ struct l1 {
     struct tag **tags;
     struct entry *newest, *oldest;
     uint64_t count, bytes;
-    uint64_t applied, generation, floor; /* floor: number of the last eviction that no slot can hold (patterns) */
+    uint64_t applied, generation,
+        floor; /* floor: number of the last eviction that no slot can hold (patterns) */
     uint64_t *evicted;
 };
 
@@ -105,7 +107,8 @@ struct l1 *l1_create(size_t bytes, uint64_t seed, const char *tag_prefix, struct
 static struct entry **find(struct l1 *l1, uint64_t hash, cache_slice key)
 {
     struct entry **at = &l1->entries[hash & (l1->buckets - 1)];
-    while (*at && ((*at)->hash != hash || (*at)->key_size != key.size || memcmp(key_of(*at), key.data, key.size) != 0))
+    while (*at && ((*at)->hash != hash || (*at)->key_size != key.size ||
+                   memcmp(key_of(*at), key.data, key.size) != 0))
         at = &(*at)->next_in_bucket;
     return at;
 }
@@ -113,7 +116,8 @@ static struct entry **find(struct l1 *l1, uint64_t hash, cache_slice key)
 static struct tag **find_tag(struct l1 *l1, uint64_t hash, cache_slice name)
 {
     struct tag **at = &l1->tags[hash & (l1->buckets - 1)];
-    while (*at && ((*at)->hash != hash || (*at)->size != name.size || memcmp((*at)->name, name.data, name.size) != 0))
+    while (*at && ((*at)->hash != hash || (*at)->size != name.size ||
+                   memcmp((*at)->name, name.data, name.size) != 0))
         at = &(*at)->next_in_bucket;
     return at;
 }
@@ -269,7 +273,8 @@ static void remember(struct l1 *l1, uint64_t hash, uint64_t seq)
         *slot = seq;
 }
 
-static bool is_overtaken(struct l1 *l1, uint64_t hash, const cache_slice *tags, size_t tags_count, struct l1_token token)
+static bool is_overtaken(struct l1 *l1, uint64_t hash, const cache_slice *tags, size_t tags_count,
+                         struct l1_token token)
 {
     if (token.generation != l1->generation || l1->floor > token.as_of || *slot_of(l1, hash) > token.as_of)
         return true;
@@ -280,7 +285,8 @@ static bool is_overtaken(struct l1 *l1, uint64_t hash, const cache_slice *tags, 
     return false;
 }
 
-bool l1_is_overtaken(struct l1 *l1, cache_slice key, const cache_slice *tags, size_t tags_count, struct l1_token token)
+bool l1_is_overtaken(struct l1 *l1, cache_slice key, const cache_slice *tags, size_t tags_count,
+                     struct l1_token token)
 {
     uint64_t hash = key_hash(l1, key);
     pthread_mutex_lock(&l1->mu);
@@ -312,8 +318,8 @@ static size_t bytes_needed(size_t entry_bytes, const cache_slice *tags, size_t t
     return bytes;
 }
 
-static struct entry *make_entry(cache_slice key, cache_slice value, size_t tags_count, const struct l1_meta *meta,
-                                uint64_t as_of, uint64_t hash)
+static struct entry *make_entry(cache_slice key, cache_slice value, size_t tags_count,
+                                const struct l1_meta *meta, uint64_t as_of, uint64_t hash)
 {
     size_t size = entry_size(tags_count, key.size, value.size);
     struct entry *entry = malloc(size);
@@ -344,7 +350,8 @@ static void make_room(struct l1 *l1, size_t bytes, uint64_t now_ms)
 }
 
 /* Locked. Takes over the entry, on failure too. */
-static enum l1_insert link_entry(struct l1 *l1, struct entry *entry, const cache_slice *tags, size_t tags_count)
+static enum l1_insert link_entry(struct l1 *l1, struct entry *entry, const cache_slice *tags,
+                                 size_t tags_count)
 {
     struct entry **bucket = &l1->entries[entry->hash & (l1->buckets - 1)];
     for (size_t i = 0; i < tags_count; i++) {
@@ -363,8 +370,9 @@ static enum l1_insert link_entry(struct l1 *l1, struct entry *entry, const cache
     return L1_STORED;
 }
 
-enum l1_insert l1_insert(struct l1 *l1, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count,
-                         const struct l1_meta *meta, struct l1_token token, uint64_t now_ms)
+enum l1_insert l1_insert(struct l1 *l1, cache_slice key, cache_slice value, const cache_slice *tags,
+                         size_t tags_count, const struct l1_meta *meta, struct l1_token token,
+                         uint64_t now_ms)
 {
     uint64_t hash = key_hash(l1, key);
     size_t bytes = bytes_needed(entry_size(tags_count, key.size, value.size), tags, tags_count);

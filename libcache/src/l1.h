@@ -1,9 +1,9 @@
-/* l1: the cache in the process: a bounded hash table with LRU order and an exact index of tags. Any thread; one mutex
- * guards all of it, never held over I/O or a user's callback.
+/* l1: the cache in the process: a bounded hash table with LRU order and an exact index of tags. Any thread;
+ * one mutex guards all of it, never held over I/O or a user's callback.
  *
- * It also remembers what was evicted lately, by a fixed table of the highest number per hash slot, so that a value which
- * was read before an eviction is refused after it, in the same critical section that inserts. Two names that share a
- * slot can only cause a needless refusal. */
+ * It also remembers what was evicted lately, by a fixed table of the highest number per hash slot, so that a
+ * value which was read before an eviction is refused after it, in the same critical section that inserts. Two
+ * names that share a slot can only cause a needless refusal. */
 #pragma once
 
 #include <cache/cache.h>
@@ -11,7 +11,8 @@
 
 #include "stats.h"
 
-/* When a value was read: it may be stored unless something that evicts it has a higher number, or all was dropped. */
+/* When a value was read: it may be stored unless something that evicts it has a higher number, or all was
+ * dropped. */
 struct l1_token {
     uint64_t as_of;      /* number of the last eviction that is surely in the value */
     uint64_t generation; /* of the L1's content: a new one with every clear */
@@ -37,15 +38,18 @@ void l1_destroy(struct l1 **l1);
 /** Gives memory for a value of that size, or NULL: then nothing is copied. */
 typedef void *(*l1_room_fn)(void *arg, size_t size);
 
-/** Copies a value that has not expired. @return true: found; *ret_size and *ret_meta are set, copied or not */
+/** Copies a value that has not expired. @return true: found; *ret_size and *ret_meta are set, copied or not
+ */
 bool l1_get(struct l1 *l1, cache_slice key, uint64_t now_ms, l1_room_fn room, void *arg, size_t *ret_size,
             struct l1_meta *ret_meta);
 
 struct l1_token l1_token(struct l1 *l1);
-enum l1_insert l1_insert(struct l1 *l1, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count,
-                         const struct l1_meta *meta, struct l1_token token, uint64_t now_ms);
+enum l1_insert l1_insert(struct l1 *l1, cache_slice key, cache_slice value, const cache_slice *tags,
+                         size_t tags_count, const struct l1_meta *meta, struct l1_token token,
+                         uint64_t now_ms);
 /** Would a value of this token be refused by now? */
-bool l1_is_overtaken(struct l1 *l1, cache_slice key, const cache_slice *tags, size_t tags_count, struct l1_token token);
+bool l1_is_overtaken(struct l1 *l1, cache_slice key, const cache_slice *tags, size_t tags_count,
+                     struct l1_token token);
 
 /** Evicts what is older than eviction number `seq`, and remembers it. */
 void l1_evict_key(struct l1 *l1, cache_slice key, uint64_t seq);

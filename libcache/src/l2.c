@@ -25,7 +25,6 @@ struct l2 {
     const struct names *names;
     struct stats *stats;
     uint32_t timeout_ms, lease_ms;
-    char new_epoch[EPOCH_SIZE];
     struct slot *slots;
     size_t slots_count;
 
@@ -50,7 +49,6 @@ struct l2 *l2_create(const struct redis_url *url, const struct names *names, con
     l2->timeout_ms = options->redis_timeout_ms;
     l2->lease_ms = options->lease_ms;
     l2->backoff_ms = BACKOFF_MIN_MS;
-    epoch_random(l2->new_epoch);
     pthread_mutex_init(&l2->mu, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -155,8 +153,7 @@ static int ensure_open(struct l2 *l2, struct slot *slot)
 static bool exchange(struct l2 *l2, struct slot *slot, redisReply **replies, size_t count)
 {
     size_t got = 0;
-    if (!slot->out.has_failed &&
-        redisAppendFormattedCommand(slot->connection.context, slot->out.data, slot->out.size) == REDIS_OK) {
+    if (!slot->out.has_failed && connection_send(&slot->connection, slot->out.data, slot->out.size) == 0) {
         void *reply;
         while (got < count && redisGetReply(slot->connection.context, &reply) == REDIS_OK && reply)
             replies[got++] = reply;
@@ -169,7 +166,8 @@ static bool exchange(struct l2 *l2, struct slot *slot, redisReply **replies, siz
     return false;
 }
 
-/* What an error answer means here. NOSCRIPT and servers that moved: a new connection loads, and finds, the right one. */
+/* What an error answer means here. NOSCRIPT and servers that moved: a new connection loads, and finds, the
+ * right one. */
 static enum l2_status judge(struct l2 *l2, struct slot *slot, const redisReply *reply)
 {
     switch (reply_error(reply)) {
@@ -240,6 +238,14 @@ void l2_value_release(struct l2_value *value)
 
 /* --- leases and stores --- */
 
+/* A new one with every call: an epoch that was taken once must not be offered to another history. */
+static void append_new_epoch(struct resp *out)
+{
+    char epoch[EPOCH_SIZE];
+    epoch_random(epoch);
+    resp_text(out, epoch);
+}
+
 static void append_lease_name(struct l2 *l2, struct resp *out, cache_slice key)
 {
     char *name = malloc(strlen(l2->names->lease_prefix) + 2 * key.size + 4);
@@ -253,8 +259,8 @@ static void append_lease_name(struct l2 *l2, struct resp *out, cache_slice key)
 
 static bool is_text(const redisReply *reply, size_t i, const char *text)
 {
-    return reply->type == REDIS_REPLY_ARRAY && i < reply->elements && reply->element[i]->type == REDIS_REPLY_STRING &&
-           strcmp(reply->element[i]->str, text) == 0;
+    return reply->type == REDIS_REPLY_ARRAY && i < reply->elements &&
+           reply->element[i]->type == REDIS_REPLY_STRING && strcmp(reply->element[i]->str, text) == 0;
 }
 
 /* Reads {…, seq, epoch} from element i on. */
@@ -289,7 +295,7 @@ enum l2_status l2_lease(struct l2 *l2, cache_slice key, enum l2_ask ask, enum l2
     resp_text(&slot->out, l2->names->head);
     resp_bulk(&slot->out, key.data, key.size);
     append_lease_name(l2, &slot->out, key);
-    resp_text(&slot->out, l2->new_epoch);
+    append_new_epoch(&slot->out);
     resp_text(&slot->out, lease.token);
     resp_number(&slot->out, l2->lease_ms);
     resp_text(&slot->out, words[ask]);
@@ -340,8 +346,9 @@ static int append_broadcast(struct resp *out, cache_slice key)
     return result;
 }
 
-static int encode_store(struct l2 *l2, struct slot *slot, cache_slice key, cache_slice bytes, const cache_slice *tags,
-                        size_t tags_count, uint64_t left_ms, const struct l2_lease *lease, bool is_write)
+static int encode_store(struct l2 *l2, struct slot *slot, cache_slice key, cache_slice bytes,
+                        const cache_slice *tags, size_t tags_count, uint64_t left_ms,
+                        const struct l2_lease *lease, bool is_write)
 {
     struct resp *out = &slot->out;
     int result = 0;
@@ -359,7 +366,7 @@ static int encode_store(struct l2 *l2, struct slot *slot, cache_slice key, cache
     append_lease_name(l2, out, key);
     for (size_t i = 0; i < tags_count; i++)
         append_tag_name(l2, out, tags[i]);
-    resp_text(out, l2->new_epoch);
+    append_new_epoch(out);
     resp_text(out, lease ? lease->token : "");
     resp_number(out, lease ? (int64_t)lease->seq : 0);
     resp_text(out, lease ? lease->epoch : "");
@@ -375,8 +382,9 @@ static int encode_store(struct l2 *l2, struct slot *slot, cache_slice key, cache
     return out->has_failed ? -1 : result;
 }
 
-enum l2_status l2_store(struct l2 *l2, cache_slice key, cache_slice bytes, const cache_slice *tags, size_t tags_count,
-                        uint64_t left_ms, const struct l2_lease *lease, bool is_write, struct l2_stored *ret_stored)
+enum l2_status l2_store(struct l2 *l2, cache_slice key, cache_slice bytes, const cache_slice *tags,
+                        size_t tags_count, uint64_t left_ms, const struct l2_lease *lease, bool is_write,
+                        struct l2_stored *ret_stored)
 {
     struct l2_stored stored = {.is_stored = false};
     redisReply *reply;
@@ -386,7 +394,8 @@ enum l2_status l2_store(struct l2 *l2, cache_slice key, cache_slice bytes, const
         return L2_AWAY;
     if (ensure_open(l2, slot) < 0)
         goto out;
-    /* A lease of another server is worth nothing here: its fences may be missing. A write must still tell the others. */
+    /* A lease of another server is worth nothing here: its fences may be missing. A write must still tell the
+     * others. */
     if (lease && !is_write && strcmp(lease->run_id, slot->connection.run_id) != 0)
         goto out;
     if (encode_store(l2, slot, key, bytes, tags, tags_count, left_ms, lease, is_write) < 0) {
@@ -399,7 +408,8 @@ enum l2_status l2_store(struct l2 *l2, cache_slice key, cache_slice bytes, const
     status = judge(l2, slot, reply);
     if (status == L2_OK) {
         stored.is_stored = is_text(reply, 0, "stored");
-        stored.has_wrong_tag = is_text(reply, 0, "refused") && is_text(reply, 1, "tag");
+        stored.has_wrong_type =
+            is_text(reply, 0, "refused") && (is_text(reply, 1, "tag") || is_text(reply, 1, "type"));
         if (read_head(reply, stored.is_stored ? 1 : 2, &stored.seq, stored.epoch))
             *ret_stored = stored;
         else
@@ -413,8 +423,8 @@ out:
 
 /* --- evictions --- */
 
-static int run_invalidate(struct l2 *l2, struct slot *slot, const struct invalidate_call *call, uint64_t *ret_seq,
-                          enum l2_status *ret_status)
+static int run_invalidate(struct l2 *l2, struct slot *slot, const struct invalidate_call *call,
+                          uint64_t *ret_seq, enum l2_status *ret_status)
 {
     struct invalidate_result result = {.status = INVALIDATE_MORE};
     while (result.status == INVALIDATE_MORE) {
@@ -438,12 +448,18 @@ enum l2_status l2_invalidate(struct l2 *l2, const cache_slice *key, const cache_
 {
     struct broadcast_writer *writer = broadcast_writer_create();
     struct invalidate_slice slices[2];
-    struct invalidate_call call = {.new_epoch = l2->new_epoch, .expected_epoch = "", .log_length = LOG_LENGTH,
-                                   .keys = &slices[0], .tags = &slices[1], .broadcast = writer};
+    char epoch[EPOCH_SIZE];
+    struct invalidate_call call = {.new_epoch = epoch,
+                                   .expected_epoch = "",
+                                   .log_length = LOG_LENGTH,
+                                   .keys = &slices[0],
+                                   .tags = &slices[1],
+                                   .broadcast = writer};
     enum l2_status status = L2_NO_MEMORY;
     struct slot *slot = NULL;
     if (!writer)
         return L2_NO_MEMORY;
+    epoch_random(epoch);
     if (key) {
         slices[0] = (struct invalidate_slice){key->data, key->size};
         call.keys_count = 1;
@@ -460,7 +476,8 @@ enum l2_status l2_invalidate(struct l2 *l2, const cache_slice *key, const cache_
         goto out;
     status = L2_AWAY;
     slot = acquire(l2);
-    if (slot && ensure_open(l2, slot) == 0 && run_invalidate(l2, slot, &call, ret_seq, &status) < 0 && status == L2_OK)
+    if (slot && ensure_open(l2, slot) == 0 && run_invalidate(l2, slot, &call, ret_seq, &status) < 0 &&
+        status == L2_OK)
         status = L2_AWAY;
 out:
     if (slot)

@@ -10,5 +10,6 @@ struct stats {
 #undef STATS_FIELD
 };
 
-#define STATS_ADD(stats, name, n) atomic_fetch_add_explicit(&(stats)->name, (uint64_t)(n), memory_order_relaxed)
-#define STATS_INC(stats, name)    STATS_ADD(stats, name, 1)
+#define STATS_ADD(stats, name, n)                                                                            \
+    atomic_fetch_add_explicit(&(stats)->name, (uint64_t)(n), memory_order_relaxed)
+#define STATS_INC(stats, name) STATS_ADD(stats, name, 1)

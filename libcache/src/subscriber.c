@@ -14,14 +14,15 @@
 #include "connection.h"
 #include "follow.h"
 #include "invalidate.h"
+#include "resp.h"
 
-#define POLL_HEAD_MAX_MS  500
-#define BACKOFF_MIN_MS    50
-#define BACKOFF_MAX_MS    1000
-#define LOG_PAGE          "100"
-#define LOG_PAGES_MAX     1000 /* a log that grows faster than it is read is as good as lost */
-#define BEAT_SILENCE_MS   5000
-#define SWEEP             "20" /* tag sets looked at with every reading of the head */
+#define POLL_HEAD_MAX_MS 500
+#define BACKOFF_MIN_MS   50
+#define BACKOFF_MAX_MS   1000
+#define LOG_PAGE         "100"
+#define LOG_PAGES_MAX    1000 /* a log that grows faster than it is read is as good as lost */
+#define BEAT_SILENCE_MS  5000
+#define SWEEP            "20" /* tag sets looked at with every reading of the head */
 
 struct subscriber {
     /* set at creation */
@@ -38,6 +39,7 @@ struct subscriber {
     /* subscriber's thread only */
     struct connection subscription, head;
     struct json_document document;
+    struct resp out;
     bool is_head_asked;
     uint64_t head_asked_ms, next_head_ms, applied_when_asked;
     uint64_t beat, beat_since_ms;
@@ -125,7 +127,8 @@ static void clear(struct subscriber *subscriber, uint64_t seq)
 }
 
 /* Starts afresh from a head: L1 is dropped, and with it every value read before. */
-static void clear_and_adopt(struct subscriber *subscriber, const char *run_id, const char *epoch, uint64_t seq)
+static void clear_and_adopt(struct subscriber *subscriber, const char *run_id, const char *epoch,
+                            uint64_t seq)
 {
     pthread_mutex_lock(&subscriber->mu);
     if (subscriber->follow.is_adopted)
@@ -211,7 +214,8 @@ static int take_messages(struct subscriber *subscriber)
 
 static int subscribe(struct subscriber *subscriber)
 {
-    redisReply *reply = redisCommand(subscriber->subscription.context, "SUBSCRIBE %s", subscriber->names->channel);
+    redisReply *reply = connection_ask(&subscriber->subscription, 2,
+                                       (const char *[]){"SUBSCRIBE", subscriber->names->channel});
     int result = reply && reply->type == REDIS_REPLY_ARRAY ? 0 : -1;
     if (reply)
         freeReplyObject(reply);
@@ -240,20 +244,22 @@ static int connect_both(struct subscriber *subscriber)
 
 static int ask_head(struct subscriber *subscriber, uint64_t now)
 {
-    redisContext *context = subscriber->head.context;
-    int is_all_out = 0;
+    struct resp *out = &subscriber->out;
     subscriber->head_asked_ms = now;
     subscriber->applied_when_asked = subscriber->follow.applied;
     subscriber->next_head_ms = now + subscriber->poll_head_ms;
     subscriber->is_head_asked = true;
-    if (redisAppendCommand(context, "EVALSHA %s 2 %s %s %s " SWEEP " 0", subscriber->head.sha[SCRIPT_BEAT],
-                           subscriber->names->head, subscriber->names->tags, subscriber->new_epoch) != REDIS_OK)
-        return -1;
-    while (!is_all_out) {
-        if (redisBufferWrite(context, &is_all_out) != REDIS_OK)
-            return -1;
-    }
-    return 0;
+    resp_clear(out);
+    resp_array(out, 8);
+    resp_text(out, "EVALSHA");
+    resp_text(out, subscriber->head.sha[SCRIPT_BEAT]);
+    resp_text(out, "2");
+    resp_text(out, subscriber->names->head);
+    resp_text(out, subscriber->names->tags);
+    resp_text(out, subscriber->new_epoch);
+    resp_text(out, SWEEP);
+    resp_text(out, "0"); /* raises no beat */
+    return out->has_failed ? -1 : connection_send(&subscriber->head, out->data, out->size);
 }
 
 /* L1 was as current as the head at the time the head was asked for. */
@@ -268,8 +274,9 @@ static void confirm(struct subscriber *subscriber)
 
 static const redisReply *message_of(const redisReply *entry)
 {
-    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 || entry->element[1]->type != REDIS_REPLY_ARRAY ||
-        entry->element[1]->elements < 2 || entry->element[1]->element[1]->type != REDIS_REPLY_STRING)
+    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
+        entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements < 2 ||
+        entry->element[1]->element[1]->type != REDIS_REPLY_STRING)
         return NULL;
     return entry->element[1]->element[1];
 }
@@ -280,7 +287,8 @@ static enum replay replay_entry(struct subscriber *subscriber, const redisReply 
 {
     struct broadcast broadcast;
     const redisReply *message = message_of(entry);
-    if (!message || broadcast_parse(&subscriber->document, message->str, message->len, subscriber->ns, &broadcast) < 0)
+    if (!message ||
+        broadcast_parse(&subscriber->document, message->str, message->len, subscriber->ns, &broadcast) < 0)
         return REPLAY_LOST;
     switch (follow_log(&subscriber->follow, broadcast.epoch, broadcast.seq)) {
     case FOLLOW_APPLY:
@@ -299,8 +307,11 @@ static enum replay replay(struct subscriber *subscriber, uint64_t seq)
 {
     for (int page = 0; page < LOG_PAGES_MAX && subscriber->follow.applied < seq; page++) {
         uint64_t before = subscriber->follow.applied;
-        redisReply *reply = redisCommand(subscriber->head.context, "XRANGE %s %llu-0 + COUNT " LOG_PAGE,
-                                         subscriber->names->log, (unsigned long long)before + 1);
+        char from[32];
+        snprintf(from, sizeof from, "%llu-0", (unsigned long long)before + 1);
+        redisReply *reply =
+            connection_ask(&subscriber->head, 6,
+                           (const char *[]){"XRANGE", subscriber->names->log, from, "+", "COUNT", LOG_PAGE});
         enum replay result = REPLAY_DONE;
         if (!reply)
             return REPLAY_BROKEN;
@@ -334,12 +345,14 @@ static void watch_beat(struct subscriber *subscriber, uint64_t beat)
 /* {beat, epoch, seq}, as beat.lua answers */
 static int use_head(struct subscriber *subscriber, const redisReply *reply)
 {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 || reply->element[0]->type != REDIS_REPLY_INTEGER ||
-        reply->element[1]->type != REDIS_REPLY_STRING || reply->element[1]->len >= EPOCH_SIZE ||
-        reply->element[2]->type != REDIS_REPLY_INTEGER)
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
+        reply->element[0]->type != REDIS_REPLY_INTEGER || reply->element[1]->type != REDIS_REPLY_STRING ||
+        reply->element[1]->len >= EPOCH_SIZE || reply->element[2]->type != REDIS_REPLY_INTEGER)
         return -1;
     const char *epoch = reply->element[1]->str;
     uint64_t seq = (uint64_t)reply->element[2]->integer;
+    if (strcmp(epoch, subscriber->new_epoch) == 0)
+        epoch_random(subscriber->new_epoch); /* taken: another history must get another one */
     watch_beat(subscriber, (uint64_t)reply->element[0]->integer);
     /* What is on its way needs no log. */
     if (take_messages(subscriber) < 0)
@@ -394,7 +407,8 @@ static int step(struct subscriber *subscriber, bool *ret_stop)
         return -1;
     if (subscriber->is_head_asked && now - subscriber->head_asked_ms >= patience)
         return -1; /* half open, or frozen: another connection may tell */
-    uint64_t next = subscriber->is_head_asked ? subscriber->head_asked_ms + patience : subscriber->next_head_ms;
+    uint64_t next =
+        subscriber->is_head_asked ? subscriber->head_asked_ms + patience : subscriber->next_head_ms;
     struct pollfd fds[3] = {{subscriber->wake_fd, POLLIN, 0},
                             {subscriber->subscription.context->fd, POLLIN, 0},
                             {subscriber->head.context->fd, POLLIN, 0}};
@@ -437,6 +451,7 @@ static void *subscriber_main(void *arg)
     }
     disconnect(subscriber);
     json_deinit(&subscriber->document);
+    resp_deinit(&subscriber->out);
     return NULL;
 }
 
@@ -455,8 +470,8 @@ struct subscriber *subscriber_create(const struct redis_url *url, const struct n
     subscriber->stats = stats;
     subscriber->timeout_ms = options->redis_timeout_ms;
     subscriber->staleness_ms = options->max_staleness_ms;
-    subscriber->poll_head_ms = options->max_staleness_ms / 4 < POLL_HEAD_MAX_MS ? options->max_staleness_ms / 4
-                                                                                 : POLL_HEAD_MAX_MS;
+    subscriber->poll_head_ms =
+        options->max_staleness_ms / 4 < POLL_HEAD_MAX_MS ? options->max_staleness_ms / 4 : POLL_HEAD_MAX_MS;
     pthread_mutex_init(&subscriber->mu, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

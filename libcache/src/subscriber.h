@@ -1,5 +1,6 @@
-/* subscriber: keeps L1 in step with the evictions. Owns two connections, one that subscribes and one that reads the head
- * and the log; its one thread drives both, applies every eviction in order, and says how long L1 may be trusted. */
+/* subscriber: keeps L1 in step with the evictions. Owns two connections, one that subscribes and one that
+ * reads the head and the log; its one thread drives both, applies every eviction in order, and says how long
+ * L1 may be trusted. */
 #pragma once
 
 #include <cache/cache.h>

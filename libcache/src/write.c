@@ -14,15 +14,18 @@ enum l2_status cache_store_envelope(cache *c, cache_slice key, const struct enve
     if (!bytes)
         return L2_NO_MEMORY;
     envelope_encode(envelope, bytes);
-    enum l2_status status = l2_store(c->l2, key, cache_slice_of(bytes, size), envelope->tags, envelope->tags_count,
-                                     (uint64_t)envelope->ttl_ms + envelope->grace_ms, lease, is_write, ret_stored);
+    enum l2_status status =
+        l2_store(c->l2, key, cache_slice_of(bytes, size), envelope->tags, envelope->tags_count,
+                 (uint64_t)envelope->ttl_ms + envelope->grace_ms, lease, is_write, ret_stored);
     free(bytes);
     return status;
 }
 
-static int check_entry(cache *c, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count)
+static int check_entry(cache *c, cache_slice key, cache_slice value, const cache_slice *tags,
+                       size_t tags_count)
 {
-    if (!c || !cache_is_key(key) || (!value.data && value.size) || tags_count > CACHE_TAGS_MAX || (!tags && tags_count))
+    if (!c || !cache_is_key(key) || (!value.data && value.size) || tags_count > CACHE_TAGS_MAX ||
+        (!tags && tags_count))
         return CACHE_E_INVALID;
     for (size_t i = 0; i < tags_count; i++) {
         if (!tags[i].data || tags[i].size == 0 || tags[i].size > CACHE_TAG_SIZE_MAX)
@@ -31,8 +34,8 @@ static int check_entry(cache *c, cache_slice key, cache_slice value, const cache
     return value.size > CACHE_VALUE_SIZE_MAX ? CACHE_E_SIZE : CACHE_OK;
 }
 
-static struct envelope envelope_of(const cache *c, cache_slice value, const cache_slice *tags, size_t tags_count,
-                                   uint32_t ttl_ms)
+static struct envelope envelope_of(const cache *c, cache_slice value, const cache_slice *tags,
+                                   size_t tags_count, uint32_t ttl_ms)
 {
     return (struct envelope){.ttl_ms = ttl_ms ? ttl_ms : c->options.l2_ttl_ms,
                              .grace_ms = c->options.l2_grace_ms,
@@ -69,9 +72,10 @@ static void forget(cache *c, const cache_slice *key, const cache_slice *tag)
         l1_evict_tag(c->l1, *tag, seq);
 }
 
-/* What store.lua has done is seen here at once; its broadcast, of the same number, will not evict it again. */
-static void follow_store(cache *c, cache_slice key, const struct envelope *envelope, const struct l2_stored *stored,
-                         uint64_t generation)
+/* What store.lua has done is seen here at once; its broadcast, of the same number, will not evict it again.
+ */
+static void follow_store(cache *c, cache_slice key, const struct envelope *envelope,
+                         const struct l2_stored *stored, uint64_t generation)
 {
     if (!cache_may_fill_l1(c, stored->run_id, stored->epoch)) {
         forget(c, &key, NULL);
@@ -87,7 +91,8 @@ static int status_of(enum l2_status status)
     return status == L2_WRONG_TYPE ? CACHE_E_TYPE : status == L2_NO_MEMORY ? CACHE_E_MEMORY : CACHE_E_REDIS;
 }
 
-int cache_set(cache *c, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count, uint32_t ttl_ms)
+int cache_set(cache *c, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count,
+              uint32_t ttl_ms)
 {
     struct l2_stored stored;
     int status = check_entry(c, key, value, tags, tags_count);
@@ -106,19 +111,21 @@ int cache_set(cache *c, cache_slice key, cache_slice value, const cache_slice *t
         return status_of(result);
     }
     follow_store(c, key, &envelope, &stored, generation);
-    return stored.has_wrong_tag ? CACHE_E_TYPE : CACHE_OK;
+    return stored.has_wrong_type ? CACHE_E_TYPE : CACHE_OK;
 }
 
-/* The database's answer is not known, or it failed: nobody may serve the old value as if nothing had happened. */
+/* The database's answer is not known, or it failed: nobody may serve the old value as if nothing had
+ * happened. */
 static int write_failed(cache *c, cache_slice key)
 {
     return cache_evict_key(c, key) == CACHE_OK ? CACHE_E_LOADER : CACHE_E_REDIS;
 }
 
-/* 1. Take the key's lease over anyone's: fills under way are refused from now on.  2. Store to the database.  3. Under
- * the lease, and unless a tag was evicted since, store the value; else remove the key. Others evict it either way. */
-int cache_write(cache *c, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count, uint32_t ttl_ms,
-                cache_store_fn store, void *arg)
+/* 1. Take the key's lease over anyone's: fills under way are refused from now on.  2. Store to the
+ * database.  3. Under the lease, and unless a tag was evicted since, store the value; else remove the key.
+ * Others evict it either way. */
+int cache_write(cache *c, cache_slice key, cache_slice value, const cache_slice *tags, size_t tags_count,
+                uint32_t ttl_ms, cache_store_fn store, void *arg)
 {
     struct l2_lease lease;
     enum l2_leased leased;
@@ -147,12 +154,11 @@ int cache_write(cache *c, cache_slice key, cache_slice value, const cache_slice 
     if (store(key, value, arg) != CACHE_OK)
         return write_failed(c, key);
     result = cache_store_envelope(c, key, &envelope, &lease, true, &stored);
-    if (result != L2_OK) {
-        forget(c, &key, NULL);
-        return status_of(result);
-    }
+    if (result != L2_OK) /* the database has the value: at least the old one must go. That may work where
+                            storing did not */
+        return cache_evict_key(c, key);
     follow_store(c, key, &envelope, &stored, token.generation);
-    return stored.has_wrong_tag ? CACHE_E_TYPE : CACHE_OK;
+    return stored.has_wrong_type ? CACHE_E_TYPE : CACHE_OK;
 }
 
 static int evict(cache *c, const cache_slice *key, const cache_slice *tag)

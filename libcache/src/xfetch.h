@@ -1,6 +1,6 @@
-/* xfetch: shall this read refresh the value before it expires? The nearer the expiry and the longer the load, the
- * likelier; so refreshes spread out instead of all coming at the expiry. Pure. Vattani, Chierichetti, Lowenstein,
- * "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015. */
+/* xfetch: shall this read refresh the value before it expires? The nearer the expiry and the longer the load,
+ * the likelier; so refreshes spread out instead of all coming at the expiry. Pure. Vattani, Chierichetti,
+ * Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015. */
 #pragma once
 
 #include <stdbool.h>

@@ -9,7 +9,8 @@
 #define NAME_SIZE_MAX  65535u /* bytes of a key, the longest name there is */
 #define SEQ_DIGITS_MAX 15     /* Redis scripts count in doubles: exact up to 2^53 */
 
-static bool text_is(const struct json_document *document, uint32_t node, enum json_type type, const char *text)
+static bool text_is(const struct json_document *document, uint32_t node, enum json_type type,
+                    const char *text)
 {
     const struct json_node *n = &document->nodes[node];
     return node && n->type == (unsigned)type && !n->has_escapes && n->size == strlen(text) &&
@@ -61,7 +62,8 @@ static bool check_list(const struct json_document *document, const char *name, b
             return false;
         if (is_base64) {
             char *bytes = malloc(n->size);
-            bool is_good = bytes && !n->has_escapes && base64_decode(document->text + n->start, n->size, bytes) > 0;
+            bool is_good =
+                bytes && !n->has_escapes && base64_decode(document->text + n->start, n->size, bytes) > 0;
             free(bytes);
             if (!is_good)
                 return false;
@@ -101,7 +103,8 @@ int broadcast_parse(struct json_document *document, const char *text, size_t siz
 
 typedef void (*visit_fn)(void *arg, const void *name, size_t size);
 
-static int visit_list(const struct json_document *document, const char *name, bool is_base64, visit_fn visit, void *arg)
+static int visit_list(const struct json_document *document, const char *name, bool is_base64, visit_fn visit,
+                      void *arg)
 {
     uint32_t list = json_member(document, 0, name, strlen(name));
     if (!list || !visit)

@@ -7,14 +7,15 @@
 #include "resp.h"
 #include "text.h"
 
-/* What stands around the lists of one message: {"v":1,"ns":"...","epoch":"...","seq":N, the lists' names, the cause. */
+/* What stands around the lists of one message: {"v":1,"ns":"...","epoch":"...","seq":N, the lists' names, the
+ * cause. */
 #define FRAME_SIZE_MAX 1536u
 #define CAUSE_SIZE_MAX 768u
 
 enum { LIST_KEYS, LIST_KEYS_BASE64, LIST_TAGS, LIST_TAGS_BASE64, LIST_PATTERNS, LISTS };
 
-static const char *const list_names[LISTS] = {"\"keys\":[", "\"keys_base64\":[", "\"tags\":[", "\"tags_base64\":[",
-                                              "\"patterns\":["};
+static const char *const list_names[LISTS] = {"\"keys\":[", "\"keys_base64\":[", "\"tags\":[",
+                                              "\"tags_base64\":[", "\"patterns\":["};
 
 struct part {
     size_t start, size; /* within `done` */
@@ -140,7 +141,8 @@ static int complete_part(struct broadcast_writer *writer)
     return 0;
 }
 
-int broadcast_writer_add(struct broadcast_writer *writer, enum broadcast_kind kind, const void *data, size_t size)
+int broadcast_writer_add(struct broadcast_writer *writer, enum broadcast_kind kind, const void *data,
+                         size_t size)
 {
     bool is_text = utf8_is_valid(data, size);
     /* At worst every byte becomes \u00XX; only then is the exact size worth counting. */
@@ -179,15 +181,16 @@ int broadcast_writer_flush_all(struct broadcast_writer *writer)
     return complete_part(writer);
 }
 
-void broadcast_writer_cause(struct broadcast_writer *writer, const char *topic, int32_t partition, int64_t offset,
-                            const char *rule)
+void broadcast_writer_cause(struct broadcast_writer *writer, const char *topic, int32_t partition,
+                            int64_t offset, const char *rule)
 {
     struct resp text;
     char numbers[96];
     resp_init(&text);
     resp_append(&text, ",\"cause\":{\"topic\":", 18);
     append_string(&text, topic, strlen(topic));
-    int n = snprintf(numbers, sizeof numbers, ",\"partition\":%d,\"offset\":%lld", (int)partition, (long long)offset);
+    int n = snprintf(numbers, sizeof numbers, ",\"partition\":%d,\"offset\":%lld", (int)partition,
+                     (long long)offset);
     resp_append(&text, numbers, (size_t)n);
     if (rule && utf8_is_valid(rule, strlen(rule))) {
         resp_append(&text, ",\"rule\":", 8);
@@ -195,7 +198,8 @@ void broadcast_writer_cause(struct broadcast_writer *writer, const char *topic, 
     }
     resp_append(&text, "}", 1);
     writer->cause[0] = '\0';
-    if (!text.has_failed && text.size < sizeof writer->cause) { /* too long a name: rather no cause than half of one */
+    if (!text.has_failed &&
+        text.size < sizeof writer->cause) { /* too long a name: rather no cause than half of one */
         memcpy(writer->cause, text.data, text.size);
         writer->cause[text.size] = '\0';
     }

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <errno.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+
+#include "resp.h"
 
 static int fail(struct connection *connection, const char *what, const char *why)
 {
@@ -12,10 +16,43 @@ static int fail(struct connection *connection, const char *what, const char *why
     return -1;
 }
 
+int connection_send(struct connection *connection, const void *data, size_t size)
+{
+    const char *at = data;
+    while (size > 0) {
+        ssize_t sent = send(connection->context->fd, at, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent <= 0) {
+            snprintf(connection->error, sizeof connection->error, "send: %s",
+                     errno == EAGAIN || errno == EWOULDBLOCK ? "timed out" : strerror(errno));
+            return -1;
+        }
+        at += sent;
+        size -= (size_t)sent;
+    }
+    return 0;
+}
+
+redisReply *connection_ask(struct connection *connection, size_t count, const char *const words[])
+{
+    struct resp resp;
+    void *reply = NULL;
+    resp_init(&resp);
+    resp_array(&resp, count);
+    for (size_t i = 0; i < count; i++)
+        resp_text(&resp, words[i]);
+    if (resp.has_failed || connection_send(connection, resp.data, resp.size) < 0 ||
+        redisGetReply(connection->context, &reply) != REDIS_OK)
+        reply = NULL;
+    resp_deinit(&resp);
+    return reply;
+}
+
 /* Runs a command; on a failure or an error reply closes the connection and tells why in connection->error. */
 static redisReply *ask(struct connection *connection, const char *what, int argc, const char **argv)
 {
-    redisReply *reply = redisCommandArgv(connection->context, argc, argv, NULL);
+    redisReply *reply = connection_ask(connection, (size_t)argc, argv);
     if (!reply) {
         fail(connection, what, connection->context->errstr);
         return NULL;
@@ -88,7 +125,8 @@ static int learn_server(struct connection *connection)
     info_field(info, "maxmemory_policy", connection->policy, sizeof connection->policy);
     connection->has_maxmemory = info_field(info, "maxmemory", text, sizeof text) && strcmp(text, "0") != 0;
     connection->is_replica = info_field(info, "role", text, sizeof text) && strcmp(text, "slave") == 0;
-    connection->evicted_keys = info_field(info, "evicted_keys", text, sizeof text) ? strtoll(text, NULL, 10) : 0;
+    connection->evicted_keys =
+        info_field(info, "evicted_keys", text, sizeof text) ? strtoll(text, NULL, 10) : 0;
     result = 0;
 out:
     freeReplyObject(reply);
@@ -100,7 +138,8 @@ static int load_scripts(struct connection *connection, uint32_t scripts)
     for (unsigned i = 0; i < SCRIPTS_COUNT; i++) {
         if (!(scripts & (1u << i)))
             continue;
-        redisReply *reply = ask(connection, "SCRIPT LOAD", 3, (const char *[]){"SCRIPT", "LOAD", script_text[i]});
+        redisReply *reply =
+            ask(connection, "SCRIPT LOAD", 3, (const char *[]){"SCRIPT", "LOAD", script_text[i]});
         if (!reply)
             return -1;
         bool is_sha = reply->type == REDIS_REPLY_STRING && reply->len == 40;
@@ -113,7 +152,8 @@ static int load_scripts(struct connection *connection, uint32_t scripts)
     return 0;
 }
 
-int connection_open(struct connection *connection, const struct redis_url *url, uint32_t timeout_ms, uint32_t scripts)
+int connection_open(struct connection *connection, const struct redis_url *url, uint32_t timeout_ms,
+                    uint32_t scripts)
 {
     struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
     memset(connection, 0, sizeof *connection);
@@ -145,11 +185,11 @@ enum reply_error reply_error(const redisReply *reply)
         const char *prefix;
         enum reply_error error;
     } table[] = {
-        {"NOSCRIPT", REPLY_NOSCRIPT},   {"LOADING", REPLY_TRANSIENT},  {"BUSY", REPLY_TRANSIENT},
-        {"TRYAGAIN", REPLY_TRANSIENT},  {"OOM", REPLY_TRANSIENT},      {"MISCONF", REPLY_TRANSIENT},
+        {"NOSCRIPT", REPLY_NOSCRIPT},    {"LOADING", REPLY_TRANSIENT},     {"BUSY", REPLY_TRANSIENT},
+        {"TRYAGAIN", REPLY_TRANSIENT},   {"OOM", REPLY_TRANSIENT},         {"MISCONF", REPLY_TRANSIENT},
         {"NOREPLICAS", REPLY_TRANSIENT}, {"CLUSTERDOWN", REPLY_TRANSIENT}, {"READONLY", REPLY_MOVED},
-        {"MASTERDOWN", REPLY_MOVED},    {"UNBLOCKED", REPLY_MOVED},    {"UNKILLABLE", REPLY_TRANSIENT},
-        {"NOAUTH", REPLY_DENIED},       {"WRONGPASS", REPLY_DENIED},   {"NOPERM", REPLY_DENIED},
+        {"MASTERDOWN", REPLY_MOVED},     {"UNBLOCKED", REPLY_MOVED},       {"UNKILLABLE", REPLY_TRANSIENT},
+        {"NOAUTH", REPLY_DENIED},        {"WRONGPASS", REPLY_DENIED},      {"NOPERM", REPLY_DENIED},
         {"WRONGTYPE", REPLY_WRONGTYPE},
     };
     if (reply->type != REDIS_REPLY_ERROR)
@@ -158,7 +198,8 @@ enum reply_error reply_error(const redisReply *reply)
         if (strncmp(reply->str, table[i].prefix, strlen(table[i].prefix)) == 0)
             return table[i].error;
     }
-    /* An error raised inside a script comes as "ERR ... -OOM ..." or "OOM ... script: ..." depending on the version. */
+    /* An error raised inside a script comes as "ERR ... -OOM ..." or "OOM ... script: ..." depending on the
+     * version. */
     if (strstr(reply->str, "-OOM ") || strstr(reply->str, "OOM command not allowed"))
         return REPLY_TRANSIENT;
     if (strstr(reply->str, "-READONLY "))

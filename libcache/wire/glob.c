@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* Does one element of the pattern match c? *ret_next: where the next element begins. Ranges compare plain chars, as
- * Redis does: bytes above 127 come first where char is signed. */
+/* Does one element of the pattern match c? *ret_next: where the next element begins. Ranges compare plain
+ * chars, as Redis does: bytes above 127 come first where char is signed. */
 static bool match_one(const char *glob, size_t size, size_t at, char c, size_t *ret_next)
 {
     if (glob[at] == '?') {

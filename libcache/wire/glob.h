@@ -1,4 +1,5 @@
-/* glob: patterns over Redis key names, with Redis's own meaning (* ? [a-z] [^x] \x), binary-safe, in bounded time. */
+/* glob: patterns over Redis key names, with Redis's own meaning (* ? [a-z] [^x] \x), binary-safe, in bounded
+ * time. */
 #pragma once
 
 #include <stdbool.h>

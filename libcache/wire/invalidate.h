@@ -1,4 +1,5 @@
-/* invalidate: builds calls of invalidate.lua and reads their replies. Pure; used by the agent, purge and libcache. */
+/* invalidate: builds calls of invalidate.lua and reads their replies. Pure; used by the agent, purge and
+ * libcache. */
 #pragma once
 
 #include <hiredis/hiredis.h>
@@ -9,10 +10,10 @@
 #include "names.h"
 #include "resp.h"
 
-#define INVALIDATE_MEMBERS_MAX 1000u       /* deleted by one call, so that Redis is never blocked for long */
-#define INVALIDATE_NAMES_MAX   512u        /* tags and keys of one call, for the same reason */
-#define FENCES_MAX             262144u     /* of one generation: about 25 MB */
-#define FENCES_AGE_MS          60000       /* a generation begins at least this often */
+#define INVALIDATE_MEMBERS_MAX 1000u   /* deleted by one call, so that Redis is never blocked for long */
+#define INVALIDATE_NAMES_MAX   512u    /* tags and keys of one call, for the same reason */
+#define FENCES_MAX             262144u /* of one generation: about 25 MB */
+#define FENCES_AGE_MS          60000   /* a generation begins at least this often */
 
 struct invalidate_slice {
     const void *data;
@@ -30,7 +31,7 @@ struct invalidate_call {
     const char *expected_epoch; /* "" for any */
     int64_t log_length;
     bool broadcasts_members;
-    bool refuses_all_fills;     /* flush, patterns */
+    bool refuses_all_fills;              /* flush, patterns */
     const struct invalidate_slice *tags; /* without the prefix */
     size_t tags_count;
     const struct invalidate_slice *keys;
@@ -40,17 +41,23 @@ struct invalidate_call {
     size_t partitions_count;
 };
 
-enum invalidate_status { INVALIDATE_DONE, INVALIDATE_MORE, INVALIDATE_BEHIND, INVALIDATE_EPOCH, INVALIDATE_BAD };
+enum invalidate_status {
+    INVALIDATE_DONE,
+    INVALIDATE_MORE,
+    INVALIDATE_BEHIND,
+    INVALIDATE_EPOCH,
+    INVALIDATE_BAD
+};
 
 struct invalidate_result {
     enum invalidate_status status;
-    uint64_t seq;       /* done */
+    uint64_t seq; /* done */
     char epoch[EPOCH_SIZE];
-    size_t next_tag;    /* more: index into tags to go on with */
-    uint64_t members;   /* deleted by this call */
-    uint64_t keys;      /* named keys (and leases) deleted: done */
-    uint64_t foreign;   /* tag sets that are no set: done */
-    int64_t applied;    /* behind: what Redis has, or -1 */
+    size_t next_tag;  /* more: index into tags to go on with */
+    uint64_t members; /* deleted by this call */
+    uint64_t keys;    /* named keys (and leases) deleted: done */
+    uint64_t foreign; /* tag sets that are no set: done */
+    int64_t applied;  /* behind: what Redis has, or -1 */
 };
 
 /** Appends one EVALSHA to the buffer. @param first_tag tags before it are left out (after INVALIDATE_MORE) */

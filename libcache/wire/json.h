@@ -1,5 +1,5 @@
-/* json: a bounded, validating, allocation-light JSON reader for the hot path. Parses into a flat array of nodes over
- * the caller's bytes; nothing is copied, numbers stay text. Pure. */
+/* json: a bounded, validating, allocation-light JSON reader for the hot path. Parses into a flat array of
+ * nodes over the caller's bytes; nothing is copied, numbers stay text. Pure. */
 #pragma once
 
 #include <stdbool.h>
@@ -37,9 +37,9 @@ struct json_error {
     const char *text; /* a constant */
 };
 
-/** Parses and validates all of RFC 8259, UTF-8 included; trailing bytes but white space are an error. `text` must stay.
- * An escaped half of a surrogate pair is refused: it stands for no character. Duplicate names: json_member finds the
- * last one (as most parsers do).
+/** Parses and validates all of RFC 8259, UTF-8 included; trailing bytes but white space are an error. `text`
+ * must stay. An escaped half of a surrogate pair is refused: it stands for no character. Duplicate names:
+ * json_member finds the last one (as most parsers do).
  * @return 0, JSON_INVALID or JSON_NO_MEMORY with *ret_error */
 int json_parse(struct json_document *document, const char *text, size_t size, struct json_error *ret_error)
     __attribute__((warn_unused_result));

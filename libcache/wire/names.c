@@ -39,8 +39,8 @@ int names_init(struct names *names, const char *ns, const char *tag_prefix, cons
     names->ns_json = joined("\"", ns, "\"");
     names->tag_prefix = joined(tag_prefix, "", "");
     names->lease_prefix = joined(lease_prefix, "", "");
-    if (!names->head || !names->log || !names->applied || !names->fence[0] || !names->fence[1] || !names->tags ||
-        !names->channel || !names->ns_json || !names->tag_prefix || !names->lease_prefix) {
+    if (!names->head || !names->log || !names->applied || !names->fence[0] || !names->fence[1] ||
+        !names->tags || !names->channel || !names->ns_json || !names->tag_prefix || !names->lease_prefix) {
         names_deinit(names);
         return -1;
     }
@@ -62,7 +62,8 @@ void names_deinit(struct names *names)
     memset(names, 0, sizeof *names);
 }
 
-/* The part of a key that decides its slot: what stands between the first '{' and the next '}', if not empty. */
+/* The part of a key that decides its slot: what stands between the first '{' and the next '}', if not empty.
+ */
 static bool find_hash_tag(const char *key, size_t size, const char **ret_tag, size_t *ret_size)
 {
     const char *open = memchr(key, '{', size);

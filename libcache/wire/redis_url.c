@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REDIS_PORT 6379
+#define REDIS_PORT   6379
 #define REDIS_DB_MAX 1000000
 
 static int fail(char *error, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -73,7 +73,8 @@ static int parse_unix(const char *rest, struct redis_url *url, char *error, size
 {
     size_t path_size = strcspn(rest, "?");
     if (path_size == 0 || rest[0] != '/' || !decode(rest, path_size, url->path, sizeof url->path))
-        return fail(error, error_size, "the socket path must be absolute and at most %zu bytes: unix:///run/redis.sock",
+        return fail(error, error_size,
+                    "the socket path must be absolute and at most %zu bytes: unix:///run/redis.sock",
                     sizeof url->path - 1);
     const char *query = rest + path_size;
     while (*query) {
@@ -111,7 +112,8 @@ static int parse_tcp(const char *rest, struct redis_url *url, char *error, size_
             (colon && !decode(colon + 1, (size_t)(at - colon - 1), url->password, sizeof url->password)))
             return fail(error, error_size, "user or password is too long or has a bad %%XX");
         if (url->user[0] && !url->password[0])
-            return fail(error, error_size, "a user without a password; write redis://:PASSWORD@host for a password alone");
+            return fail(error, error_size,
+                        "a user without a password; write redis://:PASSWORD@host for a password alone");
         rest = at + 1;
     }
     const char *host = rest, *host_end, *port = NULL;
@@ -152,9 +154,11 @@ int redis_url_parse(const char *text, struct redis_url *ret_url, char *error, si
     else if (strncmp(text, "unix://", 7) == 0)
         result = parse_unix(text + 7, &url, error, error_size);
     else if (strncmp(text, "rediss://", 9) == 0)
-        result = fail(error, error_size, "this build has no TLS for Redis; use redis:// or unix:// (or a local TLS proxy)");
+        result = fail(error, error_size,
+                      "this build has no TLS for Redis; use redis:// or unix:// (or a local TLS proxy)");
     else
-        result = fail(error, error_size, "expected redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]");
+        result = fail(error, error_size,
+                      "expected redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]");
     if (result == 0)
         *ret_url = url;
     return result;

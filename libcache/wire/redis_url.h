@@ -12,8 +12,8 @@ struct redis_url {
     int db;
 };
 
-/** Parses redis://[[user][:password]@]host[:port][/db], unix:///path[?db=n][&password=p]; user and password may hold
- * %XX. rediss:// is refused with a clear text: this build has no TLS.
+/** Parses redis://[[user][:password]@]host[:port][/db], unix:///path[?db=n][&password=p]; user and password
+ * may hold %XX. rediss:// is refused with a clear text: this build has no TLS.
  * @return 0 or -1 with a text in error */
 int redis_url_parse(const char *text, struct redis_url *ret_url, char *error, size_t error_size)
     __attribute__((warn_unused_result));

@@ -1,5 +1,6 @@
-/* resp: a growing buffer of Redis commands in wire format (RESP2, https://redis.io/docs/reference/protocol-spec/).
- * One memory error sticks: check resp_failed once, at the end. */
+/* resp: a growing buffer of Redis commands in wire format (RESP2,
+ * https://redis.io/docs/reference/protocol-spec/). One memory error sticks: check resp_failed once, at the
+ * end. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,7 +18,7 @@ void resp_init(struct resp *resp);
 void resp_deinit(struct resp *resp);
 void resp_clear(struct resp *resp); /* keeps its memory */
 
-void resp_array(struct resp *resp, size_t count);  /* header of a command of so many arguments */
+void resp_array(struct resp *resp, size_t count); /* header of a command of so many arguments */
 void resp_bulk(struct resp *resp, const void *data, size_t size);
 void resp_text(struct resp *resp, const char *text);
 void resp_number(struct resp *resp, int64_t number);

@@ -47,7 +47,8 @@ void base64_encode(const void *data, size_t size, char *out)
     const unsigned char *in = data;
     for (size_t i = 0; i < size; i += 3) {
         size_t left = size - i;
-        uint32_t bits = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+        uint32_t bits =
+            (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
         *out++ = base64_digits[bits >> 18];
         *out++ = base64_digits[bits >> 12 & 63];
         *out++ = left > 1 ? base64_digits[bits >> 6 & 63] : '=';

@@ -3,7 +3,8 @@
 -- ARGV  1 new epoch  2 token, or "" for a set that asks nobody  3 seq the lease was granted at  4 its epoch
 --       5 value  6 time to live in ms, grace included  7 channel, or "" for a fill, which tells nobody
 --       8 rest of the broadcast (see invalidate.lua)  9 log length  10 namespace as JSON
--- Returns {"stored", seq, epoch} | {"refused", why, seq, epoch}; why: lease | fence | epoch | tag.
+-- Returns {"stored", seq, epoch} | {"refused", why, seq, epoch}; why: lease | fence | epoch | tag | type
+--   (tag: a tag set's name holds another Redis type, type: the key does; that is left alone).
 -- A refused fill leaves the key as it is and lets go of its own lease. A refused write removes the key and the lease,
 -- whoever's: nobody knows whether its holder read or wrote the database before this write or after it.
 -- A member's score is when it expires; a tag set is swept once its last member has.
@@ -30,6 +31,8 @@ local function refusal()
     if KEYS[i] == KEY or kind ~= 'none' and kind ~= 'zset' and kind ~= 'set' then return 'tag' end
     kinds[i] = kind
   end
+  local kind = redis.call('TYPE', KEY).ok
+  if kind ~= 'none' and kind ~= 'string' then return 'type' end
 end
 
 local function enter(tag, kind, now, expiry)
@@ -55,7 +58,7 @@ end
 
 local why = refusal()
 if why then
-  if channel ~= '' then redis.call('UNLINK', KEY, LEASE) end
+  if channel ~= '' and why ~= 'type' then redis.call('UNLINK', KEY, LEASE) end
 else
   local now = now_ms()
   local expiry = now + tonumber(ARGV[6])

@@ -54,12 +54,13 @@ void bench_create_topic(rd_kafka_t *rk, const char *topic, int partitions)
 
 int bench_event(char *out, size_t size, unsigned id)
 {
-    return snprintf(out, size,
-                    "{\"op\":\"u\",\"ts_ms\":1795392000000,\"source\":{\"db\":\"blog\",\"table\":\"posts\",\"lsn\":%u},"
-                    "\"row\":{\"id\":%u,\"author_id\":%u,\"title\":\"On the keeping of caches, part %u\",\"state\":"
-                    "\"published\",\"labels\":[\"c\",\"redis\"],\"summary\":\"Some text that a rule does not read, but "
-                    "that a decoder must pass over.\"}}",
-                    id, id, id % 1000, id);
+    return snprintf(
+        out, size,
+        "{\"op\":\"u\",\"ts_ms\":1795392000000,\"source\":{\"db\":\"blog\",\"table\":\"posts\",\"lsn\":%u},"
+        "\"row\":{\"id\":%u,\"author_id\":%u,\"title\":\"On the keeping of caches, part %u\",\"state\":"
+        "\"published\",\"labels\":[\"c\",\"redis\"],\"summary\":\"Some text that a rule does not read, but "
+        "that a decoder must pass over.\"}}",
+        id, id, id % 1000, id);
 }
 
 redisContext *bench_redis(const char *socket)
@@ -86,7 +87,8 @@ void bench_fill_redis(redisContext *redis, unsigned count)
     unsigned pending = 0;
     take_replies(redis, redisAppendCommand(redis, "FLUSHALL") == REDIS_OK);
     for (unsigned i = 0; i < count; i++) {
-        redisAppendCommand(redis, "ZADD tag:t:%u %lld k:%u:0 %lld k:%u:1 %lld k:%u:2", i, expiry, i, expiry, i, expiry, i);
+        redisAppendCommand(redis, "ZADD tag:t:%u %lld k:%u:0 %lld k:%u:1 %lld k:%u:2", i, expiry, i, expiry,
+                           i, expiry, i);
         redisAppendCommand(redis, "MSET k:%u:0 v k:%u:1 v k:%u:2 v", i, i, i);
         pending += 2;
         if (pending >= 2000) {
@@ -106,8 +108,8 @@ double bench_info(redisContext *redis, const char *section, const char *field)
     return value;
 }
 
-pid_t bench_start_evictd(const char *evictd, const char *dir, const char *brokers, const char *socket, const char *topic,
-                         const char *group)
+pid_t bench_start_evictd(const char *evictd, const char *dir, const char *brokers, const char *socket,
+                         const char *topic, const char *group)
 {
     char conf[512], log[512];
     snprintf(conf, sizeof conf, "%s/evictd.conf", dir);

@@ -22,9 +22,10 @@ void bench_fill_redis(redisContext *redis, unsigned count);
 /** One number of INFO, such as "used_cpu_user". */
 double bench_info(redisContext *redis, const char *section, const char *field);
 
-/** Writes a configuration and its rules into `dir` and starts evictd with it; its log goes to dir/evictd.log. */
-pid_t bench_start_evictd(const char *evictd, const char *dir, const char *brokers, const char *socket, const char *topic,
-                         const char *group);
+/** Writes a configuration and its rules into `dir` and starts evictd with it; its log goes to dir/evictd.log.
+ */
+pid_t bench_start_evictd(const char *evictd, const char *dir, const char *brokers, const char *socket,
+                         const char *topic, const char *group);
 double bench_cpu_s(pid_t pid);    /* user and system time so far */
 double bench_peak_mib(pid_t pid); /* peak resident memory */
 void bench_stop(pid_t pid);

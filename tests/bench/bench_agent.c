@@ -1,6 +1,7 @@
-/* bench_agent EVICTD DIR BROKERS REDIS_SOCKET [EVENTS [ROUNDS]]: drains a prepared backlog through evictd, and beside it
- * measures the ceiling: the same Redis commands in the same batches, prepared in memory, pipelined by a client that does
- * nothing else. Prints one line a round on stderr and a JSON object of medians on stdout. */
+/* bench_agent EVICTD DIR BROKERS REDIS_SOCKET [EVENTS [ROUNDS]]: drains a prepared backlog through evictd,
+ * and beside it measures the ceiling: the same Redis commands in the same batches, prepared in memory,
+ * pipelined by a client that does nothing else. Prints one line a round on stderr and a JSON object of
+ * medians on stdout. */
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +27,9 @@ static void produce(rd_kafka_t *rk, const char *topic, unsigned events)
     for (unsigned i = 0; i < events; i++) {
         int size = bench_event(value, sizeof value, i), key_size = snprintf(key, sizeof key, "%u", i);
         while (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION((int)(i % PARTITIONS)),
-                                 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, (size_t)key_size),
-                                 RD_KAFKA_V_VALUE(value, (size_t)size), RD_KAFKA_V_END))
+                                 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                                 RD_KAFKA_V_KEY(key, (size_t)key_size), RD_KAFKA_V_VALUE(value, (size_t)size),
+                                 RD_KAFKA_V_END))
             rd_kafka_poll(rk, 10);
     }
     if (rd_kafka_flush(rk, 60000))
@@ -85,7 +87,8 @@ static void measure_agent(char **argv, redisContext *redis, const char *topic, u
 }
 
 /* All calls for the whole backlog, in wire format. */
-static struct resp *prepare(struct connection *connection, const struct names *names, unsigned events, unsigned *ret_calls)
+static struct resp *prepare(struct connection *connection, const struct names *names, unsigned events,
+                            unsigned *ret_calls)
 {
     unsigned calls = (events + BATCH - 1) / BATCH;
     struct resp *all = calloc(calls, sizeof *all);
@@ -109,8 +112,13 @@ static struct resp *prepare(struct connection *connection, const struct names *n
             bench_die("prepare", "out of memory");
         snprintf(field, sizeof field, "bench/topic/%u", c % PARTITIONS);
         struct invalidate_partition partition = {field, -1, (int64_t)c * BATCH + count};
-        struct invalidate_call call = {.new_epoch = epoch, .expected_epoch = "", .log_length = 4096, .tags = tags,
-                                       .tags_count = count, .broadcast = writer, .partitions = &partition,
+        struct invalidate_call call = {.new_epoch = epoch,
+                                       .expected_epoch = "",
+                                       .log_length = 4096,
+                                       .tags = tags,
+                                       .tags_count = count,
+                                       .broadcast = writer,
+                                       .partitions = &partition,
                                        .partitions_count = 1};
         resp_init(&all[c]);
         invalidate_encode(&all[c], connection->sha[SCRIPT_INVALIDATE], names, &call, 0);
@@ -150,7 +158,8 @@ static void measure_ceiling(const char *socket, redisContext *redis, unsigned ev
         for (; sent < calls && sent - answered < IN_PIPE; sent++)
             write_all(connection.context->fd, all[sent].data, all[sent].size);
         void *reply;
-        if (redisGetReply(connection.context, &reply) != REDIS_OK || ((redisReply *)reply)->type != REDIS_REPLY_ARRAY)
+        if (redisGetReply(connection.context, &reply) != REDIS_OK ||
+            ((redisReply *)reply)->type != REDIS_REPLY_ARRAY)
             bench_die("redis", "the ceiling's call failed");
         freeReplyObject(reply);
         answered++;
@@ -163,12 +172,12 @@ static void measure_ceiling(const char *socket, redisContext *redis, unsigned ev
     connection_close(&connection);
 }
 
-#define MEDIAN(field)                              \
-    ({                                             \
-        double values_[ROUNDS_MAX];                \
-        for (int i_ = 0; i_ < rounds; i_++)        \
-            values_[i_] = round[i_].field;         \
-        bench_median(values_, rounds);             \
+#define MEDIAN(field)                                                                                        \
+    ({                                                                                                       \
+        double values_[ROUNDS_MAX];                                                                          \
+        for (int i_ = 0; i_ < rounds; i_++)                                                                  \
+            values_[i_] = round[i_].field;                                                                   \
+        bench_median(values_, rounds);                                                                       \
     })
 
 int main(int argc, char **argv)
@@ -188,9 +197,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < rounds; i++) {
         measure_agent(argv, redis, topic, events, i, &round[i]);
         measure_ceiling(argv[4], redis, events, &round[i]);
-        fprintf(stderr, "round %d: %.0f events/s, ceiling %.0f, ratio %.2f, agent %.2f us, redis %.2f us, %.1f MiB\n", i + 1,
-                round[i].events_per_s, round[i].ceiling_per_s, round[i].events_per_s / round[i].ceiling_per_s,
-                round[i].agent_us, round[i].redis_us, round[i].peak_mib);
+        fprintf(stderr,
+                "round %d: %.0f events/s, ceiling %.0f, ratio %.2f, agent %.2f us, redis %.2f us, %.1f MiB\n",
+                i + 1, round[i].events_per_s, round[i].ceiling_per_s,
+                round[i].events_per_s / round[i].ceiling_per_s, round[i].agent_us, round[i].redis_us,
+                round[i].peak_mib);
     }
     printf("{\"events_per_s\":%.0f,\"ceiling_per_s\":%.0f,\"agent_cpu_us_per_event\":%.2f,"
            "\"redis_cpu_us_per_event\":%.2f,\"peak_rss_mib\":%.1f}\n",

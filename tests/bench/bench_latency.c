@@ -1,5 +1,6 @@
-/* bench_latency EVICTD DIR BROKERS REDIS_SOCKET [EVENTS_PER_S [SECONDS]]: how long from producing an event until the
- * value is gone from the L1 of another process. The producer is a process of its own; both read the same clock. */
+/* bench_latency EVICTD DIR BROKERS REDIS_SOCKET [EVENTS_PER_S [SECONDS]]: how long from producing an event
+ * until the value is gone from the L1 of another process. The producer is a process of its own; both read the
+ * same clock. */
 #include <cache/cache.h>
 #include <poll.h>
 #include <signal.h>
@@ -27,13 +28,14 @@ static void send_event(rd_kafka_t *rk, const char *topic, unsigned id)
     char value[1024];
     int size = bench_event(value, sizeof value, id);
     rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION((int)(id % PARTITIONS)),
-                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE(value, (size_t)size), RD_KAFKA_V_END);
+                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE(value, (size_t)size),
+                      RD_KAFKA_V_END);
     rd_kafka_poll(rk, 0);
 }
 
 /* Events first, first + 1 ... at an even pace. */
-static void produce_at(rd_kafka_t *rk, const char *topic, struct shared *shared, unsigned first, unsigned count,
-                       unsigned per_s)
+static void produce_at(rd_kafka_t *rk, const char *topic, struct shared *shared, unsigned first,
+                       unsigned count, unsigned per_s)
 {
     double start = bench_now_s();
     for (unsigned i = 0; i < count; i++) {
@@ -46,7 +48,8 @@ static void produce_at(rd_kafka_t *rk, const char *topic, struct shared *shared,
     }
 }
 
-static void producer(const char *brokers, const char *topic, struct shared *shared, unsigned events, unsigned per_s)
+static void producer(const char *brokers, const char *topic, struct shared *shared, unsigned events,
+                     unsigned per_s)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     rd_kafka_t *rk = bench_producer(brokers);

@@ -1,4 +1,5 @@
-/* Agents that die, and Redis that dies and comes back with all, some or none of its data: nothing stale stays. */
+/* Agents that die, and Redis that dies and comes back with all, some or none of its data: nothing stale
+ * stays. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,8 +16,9 @@
 #define EVENTS     20000 /* ten for each post */
 #define WAIT_MS    60000
 
-static const char rules[] = "{ name = \"post-changed\"; topics = [ \"" TOPIC "\" ];\n"
-                            "  keys = [ \"post:${row.id}\" ]; tags = [ \"author:${row.author_id}:posts\" ]; }";
+static const char rules[] =
+    "{ name = \"post-changed\"; topics = [ \"" TOPIC "\" ];\n"
+    "  keys = [ \"post:${row.id}\" ]; tags = [ \"author:${row.author_id}:posts\" ]; }";
 
 static struct world world;
 
@@ -55,8 +57,8 @@ static void produce(int first, int last)
 
 static void wait_applied(int64_t events)
 {
-    WAIT_FOR(WAIT_MS, world_applied(&world) >= events, "%lld of %lld events are applied", (long long)world_applied(&world),
-             (long long)events);
+    WAIT_FOR(WAIT_MS, world_applied(&world) >= events, "%lld of %lld events are applied",
+             (long long)world_applied(&world), (long long)events);
 }
 
 static int64_t posts_in_redis(void)
@@ -107,7 +109,8 @@ static void of_two_agents_one_is_killed(void **state)
     world_start_agent(&world, 0);
     world_start_agent(&world, 1);
     for (int i = 0; i < 2; i++)
-        WAIT_FOR(WAIT_MS, world_log_has(&world, i, "what=\"reading\" partitions=4"), "agent %d does not read its half", i);
+        WAIT_FOR(WAIT_MS, world_log_has(&world, i, "what=\"reading\" partitions=4"),
+                 "agent %d does not read its half", i);
     produce(0, EVENTS / 2);
     proc_kill(&world.agents[0]);
     produce(EVENTS / 2, EVENTS);
@@ -148,7 +151,8 @@ static void redis_comes_back_from_an_old_snapshot(void **state)
     int64_t first, next;
     for (int p = 0; p < PARTITIONS; p++) {
         kafka_offsets(&world.kafka, TOPIC, p, &first, &next);
-        WAIT_FOR(WAIT_MS, kafka_committed(&world.kafka, "evictd", TOPIC, p) == next, "partition %d is not committed", p);
+        WAIT_FOR(WAIT_MS, kafka_committed(&world.kafka, "evictd", TOPIC, p) == next,
+                 "partition %d is not committed", p);
     }
     redis_kill(&world.redis);
     redis_restart(&world.redis);
@@ -194,7 +198,8 @@ static void redis_comes_back_empty(void **state)
     expect_nothing_left();
 }
 
-/* Redis is away for longer than Kafka waits for a silent member: the agent keeps its partitions all the same. */
+/* Redis is away for longer than Kafka waits for a silent member: the agent keeps its partitions all the same.
+ */
 static void redis_away_costs_no_rebalance(void **state)
 {
     (void)state;
@@ -207,7 +212,8 @@ static void redis_away_costs_no_rebalance(void **state)
     redis_kill(&world.redis);
     produce(1000, EVENTS);
     const int64_t until = wait_now_ms() + 4000; /* twice the session's timeout */
-    WAIT_FOR(10000, wait_now_ms() > until && world_log_has(&world, 0, "redis is away"), "the agent does not notice");
+    WAIT_FOR(10000, wait_now_ms() > until && world_log_has(&world, 0, "redis is away"),
+             "the agent does not notice");
     redis_restart(&world.redis);
     wait_applied(EVENTS);
     expect_nothing_left();

@@ -1,4 +1,5 @@
-/* The main job: events on Kafka evict exactly the right keys, in Redis and in the L1s of two service processes. */
+/* The main job: events on Kafka evict exactly the right keys, in Redis and in the L1s of two service
+ * processes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,8 +61,9 @@ static void produce(int i)
     }
     snprintf(key, sizeof key, "%d", post);
     snprintf(value, sizeof value,
-             "{\"op\":\"%s\",\"row\":{\"id\":%d,\"author_id\":%d,\"title\":\"caf\\u00e9 %d\"},\"labels\":[\"a\",\"b\"]}", op,
-             post, author, i);
+             "{\"op\":\"%s\",\"row\":{\"id\":%d,\"author_id\":%d,\"title\":\"caf\\u00e9 "
+             "%d\"},\"labels\":[\"a\",\"b\"]}",
+             op, post, author, i);
     kafka_produce_text(&world.kafka, TOPIC, key, value);
 }
 
@@ -94,7 +96,8 @@ static void exactly_the_expected_keys_are_gone_everywhere(void **state)
     kafka_flush(&world.kafka);
     assert_int_equal(produced_events(), EVENTS);
     world_start_agent(&world, 0);
-    WAIT_FOR(60000, world_applied(&world) == EVENTS, "%lld events are applied", (long long)world_applied(&world));
+    WAIT_FOR(60000, world_applied(&world) == EVENTS, "%lld events are applied",
+             (long long)world_applied(&world));
 
     for (int post = 0; post < POSTS; post++) {
         if (redis_integer(&world.redis, "EXISTS post:%d", post) != !is_evicted(post))
@@ -105,12 +108,14 @@ static void exactly_the_expected_keys_are_gone_everywhere(void **state)
 
     long seq = (long)redis_integer(&world.redis, "HGET evict:{main}:head seq");
     for (int s = 0; s < 2; s++) {
-        WAIT_FOR(5000, world_ask_number(&world, s, "stat applied_seq") >= seq, "service %d has applied %ld of %ld", s,
-                 world_ask_number(&world, s, "stat applied_seq"), seq);
+        WAIT_FOR(5000, world_ask_number(&world, s, "stat applied_seq") >= seq,
+                 "service %d has applied %ld of %ld", s, world_ask_number(&world, s, "stat applied_seq"),
+                 seq);
         const char *held = world_ask(&world, s, "held 0 %d", POSTS);
         for (int post = 0; post < POSTS; post++) {
             if (hex_bit(held, post) == is_evicted(post))
-                fail_msg("service %d: post:%d is %s", s, post, is_evicted(post) ? "still in L1" : "gone from L1");
+                fail_msg("service %d: post:%d is %s", s, post,
+                         is_evicted(post) ? "still in L1" : "gone from L1");
         }
         assert_int_equal(world_ask_number(&world, s, "stat l1_clears"), 0);
     }
@@ -166,7 +171,8 @@ static void purge_does_by_hand_what_an_event_would(void **state)
 {
     (void)state;
     struct proc purge;
-    const char *const argv[] = {EVICTD_PATH, "purge", "-c", world.conf_path, "--tag", "author:11:posts", "--key", "post:10", NULL};
+    const char *const argv[] = {EVICTD_PATH, "purge",   "-c", world.conf_path, "--tag", "author:11:posts",
+                                "--key",     "post:10", NULL};
     int code;
     assert_int_equal(redis_integer(&world.redis, "EXISTS post:10 post:511 tag:author:11:posts"), 3);
     proc_spawn(&purge, argv, NULL);
@@ -174,7 +180,8 @@ static void purge_does_by_hand_what_an_event_would(void **state)
     assert_int_equal(code, 0);
     assert_int_equal(redis_integer(&world.redis, "EXISTS post:10 post:511 tag:author:11:posts"), 0);
     for (int s = 0; s < 2; s++)
-        WAIT_FOR(2000, strcmp(world_ask(&world, s, "get post:10"), "miss") == 0, "service %d has it still", s);
+        WAIT_FOR(2000, strcmp(world_ask(&world, s, "get post:10"), "miss") == 0, "service %d has it still",
+                 s);
 }
 
 int main(void)

@@ -16,7 +16,8 @@ static const char rules[] =
     "{ name = \"post-changed\"; topics = [ \"" TOPIC "\" ]; keys = [ \"post:${row.id}\" ];\n"
     "  tags = [ \"author:${row.author_id}:posts\", \"label:${row.labels[*]}\" ];\n"
     "  when = ( { field = \"op\"; exists = true; } ); },\n"
-    "{ name = \"post-erased\"; topics = [ \"" TOPIC "\" ]; when = ( { tombstone = true; } ); keys = [ \"post:${@key}\" ]; }";
+    "{ name = \"post-erased\"; topics = [ \"" TOPIC
+    "\" ]; when = ( { tombstone = true; } ); keys = [ \"post:${@key}\" ]; }";
 
 static struct world world;
 
@@ -41,8 +42,8 @@ static void send_value(const char *value)
 
 static void wait_applied(int64_t events)
 {
-    WAIT_FOR(WAIT_MS, world_applied(&world) >= events, "%lld of %lld events are applied", (long long)world_applied(&world),
-             (long long)events);
+    WAIT_FOR(WAIT_MS, world_applied(&world) >= events, "%lld of %lld events are applied",
+             (long long)world_applied(&world), (long long)events);
 }
 
 static void a_retention_gap_flushes_the_scope_and_nothing_else(void **state)
@@ -52,7 +53,8 @@ static void a_retention_gap_flushes_the_scope_and_nothing_else(void **state)
     open_world("");
     world_start_service(&world, 0);
     for (int i = 0; i < 100; i++) {
-        snprintf(value, sizeof value, "{\"op\":\"u\",\"row\":{\"id\":\"x%d\",\"author_id\":1,\"labels\":[]}}", i);
+        snprintf(value, sizeof value, "{\"op\":\"u\",\"row\":{\"id\":\"x%d\",\"author_id\":1,\"labels\":[]}}",
+                 i);
         send_value(value);
     }
     kafka_flush(&world.kafka);
@@ -60,9 +62,9 @@ static void a_retention_gap_flushes_the_scope_and_nothing_else(void **state)
     wait_applied(100);
     world_stop_agent(&world, 0);
 
-    world_ask(&world, 0, "load 0 50");                          /* post:0 … with tags author:…, label:… */
-    world_ask(&world, 0, "fetch page:home home label:7");       /* in scope through its tag only */
-    world_ask(&world, 0, "fetch other:1 other other-tag");      /* out of scope */
+    world_ask(&world, 0, "load 0 50");                     /* post:0 … with tags author:…, label:… */
+    world_ask(&world, 0, "fetch page:home home label:7");  /* in scope through its tag only */
+    world_ask(&world, 0, "fetch other:1 other other-tag"); /* out of scope */
     freeReplyObject(redis_cmd(&world.redis, "SET session:1 keep"));
     for (int i = 0; i < 100; i++)
         send_value("{\"op\":\"u\",\"row\":{\"id\":3,\"author_id\":1,\"labels\":[]}}");
@@ -77,7 +79,8 @@ static void a_retention_gap_flushes_the_scope_and_nothing_else(void **state)
         assert_int_equal(redis_integer(&world.redis, "EXISTS post:%d", i), 0);
     assert_int_equal(redis_integer(&world.redis, "EXISTS page:home tag:label:7"), 0);
     assert_int_equal(redis_integer(&world.redis, "EXISTS session:1 other:1 tag:other-tag"), 3);
-    WAIT_FOR(5000, strcmp(world_ask(&world, 0, "get page:home"), "miss") == 0, "L1 still holds what the flush covers");
+    WAIT_FOR(5000, strcmp(world_ask(&world, 0, "get page:home"), "miss") == 0,
+             "L1 still holds what the flush covers");
     assert_string_equal(world_ask(&world, 0, "get other:1"), "l1 other");
 
     world_ask(&world, 0, "load 0 1"); /* then normal work */
@@ -107,9 +110,11 @@ static void a_topic_made_anew_is_read_from_its_beginning(void **state)
     assert_int_equal(redis_integer(&world.redis, "EXISTS post:5"), 0);
 }
 
-/* A copy: a message that is not given back would keep the broker's client from closing when an assertion fails. */
+/* A copy: a message that is not given back would keep the broker's client from closing when an assertion
+ * fails. */
 struct letter {
-    char key[16], value[8192], error[512], rule[64], topic[64], partition[16], offset[24], timestamp[24], trace[16];
+    char key[16], value[8192], error[512], rule[64], topic[64], partition[16], offset[24], timestamp[24],
+        trace[16];
 };
 
 static void copy_header(const rd_kafka_message_t *message, const char *name, char *out, size_t size)
@@ -127,8 +132,10 @@ static void read_letter(int64_t at, struct letter *ret_letter)
     rd_kafka_message_t *message = kafka_read(&world.kafka, LETTERS, 0, at, WAIT_MS);
     if (!message)
         fail_msg("there is no dead letter %lld", (long long)at);
-    snprintf(ret_letter->key, sizeof ret_letter->key, "%.*s", (int)message->key_len, (const char *)message->key);
-    snprintf(ret_letter->value, sizeof ret_letter->value, "%.*s", (int)message->len, (const char *)message->payload);
+    snprintf(ret_letter->key, sizeof ret_letter->key, "%.*s", (int)message->key_len,
+             (const char *)message->key);
+    snprintf(ret_letter->value, sizeof ret_letter->value, "%.*s", (int)message->len,
+             (const char *)message->payload);
     copy_header(message, "evictd.error", ret_letter->error, sizeof ret_letter->error);
     copy_header(message, "evictd.rule", ret_letter->rule, sizeof ret_letter->rule);
     copy_header(message, "evictd.topic", ret_letter->topic, sizeof ret_letter->topic);
@@ -139,7 +146,8 @@ static void read_letter(int64_t at, struct letter *ret_letter)
     rd_kafka_message_destroy(message);
 }
 
-static void expect_letter(int64_t at, const char *offset, const char *value, const char *error, const char *trace)
+static void expect_letter(int64_t at, const char *offset, const char *value, const char *error,
+                          const char *trace)
 {
     struct letter letter;
     read_letter(at, &letter);
@@ -165,11 +173,11 @@ static void poison_goes_to_the_dead_letters_and_the_rest_is_applied(void **state
     open_world("max_fan_out = 100;");
     freeReplyObject(redis_cmd(&world.redis, "MSET post:1 a post:2 b post:3 c"));
     send_value("{\"op\":\"u\",\"row\":{\"id\":1,\"author_id\":1,\"labels\":[]}}");
-    kafka_produce(&world.kafka, TOPIC, 0, "k", 1, "{\"op\":", 6, "trace", "abc", NULL);    /* 1: undecodable */
-    send_value("{\"op\":\"u\",\"row\":{\"id\":2,\"labels\":[]}}");                           /* 2: a field is missing */
-    send_value(wide);                                                                      /* 3: fan-out */
+    kafka_produce(&world.kafka, TOPIC, 0, "k", 1, "{\"op\":", 6, "trace", "abc", NULL); /* 1: undecodable */
+    send_value("{\"op\":\"u\",\"row\":{\"id\":2,\"labels\":[]}}"); /* 2: a field is missing */
+    send_value(wide);                                              /* 3: fan-out */
     send_value("{\"op\":\"u\",\"row\":{\"id\":2,\"author_id\":1,\"labels\":[\"c\"]}}");
-    kafka_produce(&world.kafka, TOPIC, 0, "3", 1, NULL, 0, NULL);                          /* a tombstone */
+    kafka_produce(&world.kafka, TOPIC, 0, "3", 1, NULL, 0, NULL); /* a tombstone */
     kafka_flush(&world.kafka);
     world_start_agent(&world, 0);
     wait_applied(6);

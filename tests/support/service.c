@@ -56,7 +56,8 @@ static void do_load(int first, int count)
     for (int i = first; i < first + count; i++) {
         cache_value *value;
         int size = post_key(key, sizeof key, i);
-        if (cache_get_or_load(the_cache, cache_slice_of(key, (size_t)size), load_post, &loads, &value) != CACHE_OK) {
+        if (cache_get_or_load(the_cache, cache_slice_of(key, (size_t)size), load_post, &loads, &value) !=
+            CACHE_OK) {
             say("error");
             return;
         }
@@ -126,7 +127,8 @@ static void do_fetch(char **words)
 {
     struct given given = {words + 1};
     cache_value *value = NULL;
-    int status = cache_get_or_load(the_cache, cache_slice_of(words[0], strlen(words[0])), load_given, &given, &value);
+    int status =
+        cache_get_or_load(the_cache, cache_slice_of(words[0], strlen(words[0])), load_given, &given, &value);
     tell(status, value);
 }
 
@@ -179,8 +181,8 @@ static void do_stat(const char *name)
 {
     cache_stats stats = {.struct_size = sizeof stats};
     cache_get_stats(the_cache, &stats);
-#define TELL(field, meaning) \
-    if (strcmp(name, #field) == 0) \
+#define TELL(field, meaning)                                                                                 \
+    if (strcmp(name, #field) == 0)                                                                           \
         printf("%llu\n", (unsigned long long)stats.field);
     CACHE_COUNTERS(TELL)
 #undef TELL
@@ -209,7 +211,8 @@ static void obey(char *line)
         do_get(words[1]);
     else if (count >= 3 && strcmp(words[0], "fetch") == 0)
         do_fetch(words + 1);
-    else if (count == 3 && strcmp(words[0], "storm") == 0 && atoi(words[2]) > 0 && atoi(words[2]) <= THREADS_MAX)
+    else if (count == 3 && strcmp(words[0], "storm") == 0 && atoi(words[2]) > 0 &&
+             atoi(words[2]) <= THREADS_MAX)
         do_storm(words[1], atoi(words[2]));
     else if (count == 2 && strcmp(words[0], "stat") == 0)
         do_stat(words[1]);

@@ -83,7 +83,8 @@ static void cutting_an_envelope_anywhere_is_safe(void **state)
 {
     (void)state;
     const cache_slice tags[] = {{"author:4:posts", 14}, {"label:c", 7}};
-    struct envelope envelope = {.ttl_ms = 1000, .payload = {"payload", 7}, .tags = tags, .tags_count = 2}, read;
+    struct envelope envelope = {.ttl_ms = 1000, .payload = {"payload", 7}, .tags = tags, .tags_count = 2},
+                    read;
     size_t size = envelope_size(&envelope);
     unsigned char *bytes = malloc(size);
     envelope_encode(&envelope, bytes);

@@ -1,4 +1,5 @@
-/* Staying in step with the evictions: every way in which a message, a head or a log can disagree with what was applied. */
+/* Staying in step with the evictions: every way in which a message, a head or a log can disagree with what
+ * was applied. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

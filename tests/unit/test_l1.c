@@ -151,7 +151,8 @@ static void a_pattern_takes_keys_and_tags_by_their_redis_names(void **state)
     assert_null(get("post:1", 0));
     assert_null(get("home", 0));
     assert_string_equal(get("other", 0), "v");
-    assert_int_equal(insert("anything", "old", NULL, token), L1_REFUSED); /* nobody can say what a pattern covers */
+    assert_int_equal(insert("anything", "old", NULL, token),
+                     L1_REFUSED); /* nobody can say what a pattern covers */
 }
 
 static void clearing_refuses_every_fill_begun_before(void **state)
@@ -191,8 +192,9 @@ static void what_is_too_large_is_not_stored(void **state)
     (void)state;
     static char large[BYTES / 16];
     struct l1_meta meta = {.expires_ms = 1000};
-    assert_int_equal(l1_insert(l1, text("k"), cache_slice_of(large, sizeof large), NULL, 0, &meta, l1_token(l1), 0),
-                     L1_TOO_LARGE);
+    assert_int_equal(
+        l1_insert(l1, text("k"), cache_slice_of(large, sizeof large), NULL, 0, &meta, l1_token(l1), 0),
+        L1_TOO_LARGE);
     assert_int_equal(entries(), 0);
 }
 
@@ -202,8 +204,9 @@ static void binary_keys_and_empty_values_work(void **state)
     struct l1_meta meta = {.expires_ms = 1000};
     size_t size = 7;
     char out[8];
-    assert_int_equal(l1_insert(l1, cache_slice_of("a\0b", 3), cache_slice_of(NULL, 0), NULL, 0, &meta, l1_token(l1), 0),
-                     L1_STORED);
+    assert_int_equal(
+        l1_insert(l1, cache_slice_of("a\0b", 3), cache_slice_of(NULL, 0), NULL, 0, &meta, l1_token(l1), 0),
+        L1_STORED);
     assert_true(l1_get(l1, cache_slice_of("a\0b", 3), 0, room, out, &size, &meta));
     assert_int_equal(size, 0);
     assert_false(l1_get(l1, cache_slice_of("a\0c", 3), 0, room, out, &size, &meta));

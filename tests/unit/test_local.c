@@ -96,7 +96,8 @@ static void not_found_is_remembered(void **state)
     int loads = 0;
     cache_value *value = NULL;
     for (int i = 0; i < 2; i++)
-        assert_int_equal(cache_get_or_load(c, CACHE_LITERAL("k"), load_nothing, &loads, &value), CACHE_NOT_FOUND);
+        assert_int_equal(cache_get_or_load(c, CACHE_LITERAL("k"), load_nothing, &loads, &value),
+                         CACHE_NOT_FOUND);
     assert_int_equal(loads, 1);
     assert_null(value);
     assert_int_equal(cache_get_value(c, CACHE_LITERAL("k"), &value), CACHE_NOT_FOUND);
@@ -124,7 +125,8 @@ static void a_failed_load_is_told_and_not_stored(void **state)
     int calls = 0;
     cache_value *value = NULL;
     for (int i = 0; i < 3; i++)
-        assert_int_equal(cache_get_or_load(c, CACHE_LITERAL("k"), load_badly, &calls, &value), CACHE_E_LOADER);
+        assert_int_equal(cache_get_or_load(c, CACHE_LITERAL("k"), load_badly, &calls, &value),
+                         CACHE_E_LOADER);
     assert_int_equal(cache_get_or_load(c, CACHE_LITERAL("k"), load_badly, &calls, &value), CACHE_OK);
     cache_value_free(&value);
 }
@@ -150,7 +152,8 @@ static void a_loader_may_ask_for_other_keys_and_not_for_its_own(void **state)
 static int load_while_evicted(cache_load *load, cache_slice key, void *arg)
 {
     if (++*(int *)arg == 1) {
-        cache_evict_tag(c, CACHE_LITERAL("late")); /* the database changes under our feet */
+        assert_int_equal(cache_evict_tag(c, CACHE_LITERAL("late")),
+                         CACHE_OK); /* the database changes under our feet */
         cache_load_tag(load, CACHE_LITERAL("late"));
         return cache_load_value(load, CACHE_LITERAL("old"));
     }
@@ -182,10 +185,12 @@ static void write_through_stores_or_evicts(void **state)
     (void)state;
     int result = CACHE_OK;
     char buffer[16];
-    assert_int_equal(cache_write(c, CACHE_LITERAL("k"), CACHE_LITERAL("v1"), NULL, 0, 0, store, &result), CACHE_OK);
+    assert_int_equal(cache_write(c, CACHE_LITERAL("k"), CACHE_LITERAL("v1"), NULL, 0, 0, store, &result),
+                     CACHE_OK);
     assert_int_equal(cache_get(c, CACHE_LITERAL("k"), buffer, sizeof buffer, NULL), CACHE_OK);
     result = -5;
-    assert_int_equal(cache_write(c, CACHE_LITERAL("k"), CACHE_LITERAL("v2"), NULL, 0, 0, store, &result), CACHE_E_LOADER);
+    assert_int_equal(cache_write(c, CACHE_LITERAL("k"), CACHE_LITERAL("v2"), NULL, 0, 0, store, &result),
+                     CACHE_E_LOADER);
     assert_int_equal(cache_get(c, CACHE_LITERAL("k"), buffer, sizeof buffer, NULL), CACHE_MISS);
 }
 
@@ -246,7 +251,9 @@ static void bad_arguments_are_refused(void **state)
     assert_int_equal(cache_get_value(c, cache_slice_of(long_key, sizeof long_key), &value), CACHE_E_INVALID);
     assert_int_equal(cache_evict_tag(c, cache_slice_of(long_key, CACHE_TAG_SIZE_MAX + 1)), CACHE_E_INVALID);
     assert_int_equal(cache_set(c, CACHE_LITERAL("k"), cache_slice_of(NULL, 1), NULL, 0, 0), CACHE_E_INVALID);
-    assert_int_equal(cache_set(c, CACHE_LITERAL("k"), cache_slice_of("v", CACHE_VALUE_SIZE_MAX + 1), NULL, 0, 0), CACHE_E_SIZE);
+    assert_int_equal(
+        cache_set(c, CACHE_LITERAL("k"), cache_slice_of("v", CACHE_VALUE_SIZE_MAX + 1), NULL, 0, 0),
+        CACHE_E_SIZE);
     options.l1_bytes = 1;
     assert_int_equal(cache_create(&options, &none), CACHE_E_INVALID);
     options = (cache_options)CACHE_OPTIONS_INIT;
@@ -278,8 +285,8 @@ static void xfetch_refreshes_the_likelier_the_nearer_the_expiry(void **state)
     assert_false(xfetch_is_due(1000, 100, 0, 0.5));
     assert_false(xfetch_is_due(1000, 0, 1, 1e-9));
     assert_true(xfetch_is_due(0, 100, 1, 0.999));
-    assert_true(xfetch_is_due(100, 100, 1, 0.3));   /* -ln 0.3 = 1.2 */
-    assert_false(xfetch_is_due(100, 100, 1, 0.5));  /* -ln 0.5 = 0.7 */
+    assert_true(xfetch_is_due(100, 100, 1, 0.3));  /* -ln 0.3 = 1.2 */
+    assert_false(xfetch_is_due(100, 100, 1, 0.5)); /* -ln 0.5 = 0.7 */
     assert_false(xfetch_is_due(1000, 100, 1, 0.001));
 }
 
