@@ -1,5 +1,5 @@
-/* The races of a cache, step by step, against a real Redis. Two caches in this process act as two services: they share
- * nothing but Redis. */
+/* The races of a cache, step by step, against a real Redis. Two caches in this process act as two services:
+ * they share nothing but Redis. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -96,7 +96,8 @@ static const char *peek(cache *c, const char *key)
     int status = cache_get_value(c, text(key), &value);
     if (status != CACHE_OK)
         return cache_strerror(status);
-    snprintf(answer, sizeof answer, "%s %s", value->info.level == CACHE_LEVEL_L1 ? "l1" : "l2", (const char *)value->data);
+    snprintf(answer, sizeof answer, "%s %s", value->info.level == CACHE_LEVEL_L1 ? "l1" : "l2",
+             (const char *)value->data);
     cache_value_free(&value);
     return answer;
 }
@@ -147,7 +148,8 @@ static void a_fill_after_its_keys_invalidation_is_refused(void **state)
 static void a_fill_after_its_static_tags_invalidation_is_refused(void **state)
 {
     (void)state;
-    struct play before = {.value = "older", .tag = "tag"}, script = {.value = "old", .tag = "tag", .meanwhile = evict_tag_from_b};
+    struct play before = {.value = "older", .tag = "tag"},
+                script = {.value = "old", .tag = "tag", .meanwhile = evict_tag_from_b};
     assert_string_equal(ask(a, "key", &before), "loader older"); /* the tag set is known to Redis */
     evict_tag_from_b();
     wait_applied(a);
@@ -244,7 +246,8 @@ static void expect_nothing_or(const char *value)
 static void of_two_writers_the_last_value_stays_or_nothing(void **state)
 {
     (void)state;
-    while_storing = write_two_from_b; /* b's whole write falls into a's: the database ends with what a stored... */
+    while_storing =
+        write_two_from_b; /* b's whole write falls into a's: the database ends with what a stored... */
     assert_int_equal(cache_write(a, text("key"), text("one"), NULL, 0, 0, store, NULL), CACHE_OK);
     expect_nothing_or("neither can be known"); /* ...or with b's: nobody can tell */
     assert_int_equal(cache_write(a, text("key"), text("one"), NULL, 0, 0, store, NULL), CACHE_OK);
@@ -327,7 +330,8 @@ static void a_raw_value_of_another_writer_stays_in_l1_no_longer_than_the_stalene
     WAIT_FOR(2000, strcmp(peek(a, "key"), "not cached") == 0, "a still says %s", peek(a, "key"));
 }
 
-/* Read from L2, then evicted, then copied to L1: the copy is refused. By the insides, to hold the step between the two. */
+/* Read from L2, then evicted, then copied to L1: the copy is refused. By the insides, to hold the step
+ * between the two. */
 static void a_copy_from_l2_to_l1_after_the_invalidation_is_refused(void **state)
 {
     (void)state;
@@ -377,14 +381,16 @@ static void a_cut_connection_is_made_again_and_the_log_read(void **state)
 /* invalidate.lua with its PUBLISH taken out: logged and counted, but never heard. */
 static void evict_unheard(const char *key)
 {
-    char *script = strdup(script_text[SCRIPT_INVALIDATE]), *publish = strstr(script, "redis.call('PUBLISH'"), rest[128];
+    char *script = strdup(script_text[SCRIPT_INVALIDATE]), *publish = strstr(script, "redis.call('PUBLISH'"),
+         rest[128];
     assert_non_null(publish);
     memset(publish, ' ', strcspn(publish, "\n"));
     snprintf(rest, sizeof rest, "\"keys\":[\"%s\"]}", key);
-    redisReply *reply = redis_cmd(&redis,
-                                  "EVAL %s 5 evict:{main}:head evict:{main}:fence:0 evict:{main}:fence:1 evict:{main}:log "
-                                  "evict:{main}:applied epoch %s evict:{main} 1000 4096 1000 60000 %s %s 0 1 1 0 %s %s lease:{%s} %s",
-                                  script, "", "", "", "\"main\"", key, key, rest);
+    redisReply *reply = redis_cmd(
+        &redis,
+        "EVAL %s 5 evict:{main}:head evict:{main}:fence:0 evict:{main}:fence:1 evict:{main}:log "
+        "evict:{main}:applied epoch %s evict:{main} 1000 4096 1000 60000 %s %s 0 1 1 0 %s %s lease:{%s} %s",
+        script, "", "", "", "\"main\"", key, key, rest);
     if (reply->type != REDIS_REPLY_ARRAY)
         fail_msg("%s", reply->str ? reply->str : "no array");
     freeReplyObject(reply);
@@ -423,7 +429,8 @@ static void a_frozen_redis_makes_l1_distrusted_in_time(void **state)
     struct play script = {.value = "from the database"};
     fill_both("key", NULL);
     proc_signal(&redis.proc, SIGSTOP);
-    WAIT_FOR(3000, STAT(a, l1_entries) && strncmp(ask(a, "key", &script), "loader", 6) == 0, "L1 still answers");
+    WAIT_FOR(3000, STAT(a, l1_entries) && strncmp(ask(a, "key", &script), "loader", 6) == 0,
+             "L1 still answers");
     proc_signal(&redis.proc, SIGCONT);
     assert_int_equal(cache_wait_current(a, 10000), CACHE_OK);
     WAIT_FOR(3000, strcmp(peek(a, "key"), "l1 v") == 0, "a says %s", peek(a, "key"));

@@ -80,7 +80,8 @@ void world_start_service(struct world *world, int i)
     assert_string_equal(world_ask(world, i, "wait"), "ok");
 }
 
-static const char *ask(struct world *world, int service, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static const char *ask(struct world *world, int service,
+                                                             const char *format, va_list args)
 {
     static char question[4096], answer[PROC_BUFFER_SIZE];
     vsnprintf(question, sizeof question, format, args);
