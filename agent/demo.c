@@ -252,7 +252,7 @@ static int parse(struct demo *demo, int argc, char **argv)
         if (option == 'k')
             demo->keeps = true;
         else if (option == 's')
-            demo->seconds = atoi(optarg);
+            demo->seconds = (int)strtol(optarg, NULL, 10);
         else
             return -1;
     }

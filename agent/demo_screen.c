@@ -39,7 +39,7 @@ static double counter(const struct demo_service *service, const char *name)
     for (const char *at = service->line; at && *at; at = strchr(at, ' ')) {
         at += *at == ' ';
         if (strncmp(at, name, size) == 0 && at[size] == '=')
-            return atof(at + size + 1);
+            return strtod(at + size + 1, NULL);
     }
     return 0;
 }

@@ -91,7 +91,7 @@ static int load_page(cache_load *load, cache_slice key, void *arg)
 static void check_version(sqlite3_stmt *query, const char *name, size_t name_size, const cache_value *value)
 {
     struct row row;
-    long long version = atoll(value->data);
+    long long version = strtoll(value->data, NULL, 10);
     if (read_row(query, name, name_size, &row) && version < row.version &&
         monotonic_ms() - row.changed_ms > STALE_AFTER_MS)
         atomic_fetch_add(&stale, 1);
@@ -209,9 +209,9 @@ int main(int argc, char **argv)
         else if (option == 'n')
             options.namespace_name = optarg;
         else if (option == 's')
-            reads_per_s = (unsigned)atoi(optarg);
+            reads_per_s = (unsigned)strtoul(optarg, NULL, 10);
         else if (option == 'm')
-            report_ms = atoi(optarg);
+            report_ms = (int)strtol(optarg, NULL, 10);
         else
             return usage();
     }
