@@ -265,7 +265,7 @@ static int append_part(const struct part *part, const struct slot *slot, const s
     char *out = output->bytes + output->bytes_count;
     if (value && value->has_escapes)
         size = json_unescape(event->document, value->node, out);
-    else if (size > 0)
+    else if (text && size > 0)
         memcpy(out, text, size);
     output->bytes_count += size;
     return 0;

@@ -164,7 +164,7 @@ static void report(void)
            atomic_load(&reads), (unsigned long long)stats.l1_hits, (unsigned long long)stats.l2_hits,
            (unsigned long long)stats.loads, 100 * cache_hit_rate(&stats), atomic_load(&stale),
            atomic_load(&failures), (int)stats.trust, (unsigned long long)stats.l1_entries,
-           (unsigned long long)(stats.l1_evicted_key + stats.l1_evicted_tag));
+           (unsigned long long)stats.l1_evicted_key + stats.l1_evicted_tag);
     fflush(stdout);
 }
 
