@@ -32,7 +32,7 @@ static int delete_page(struct flush *flush, struct connection *connection, const
 {
     struct invalidate_call call = empty_call(flush);
     struct invalidate_slice *slices = calloc(2 * page->elements + 1, sizeof *slices);
-    struct invalidate_result result;
+    struct invalidate_result result = {.members = 0};
     int status = 0;
     if (!slices) {
         snprintf(connection->error, sizeof connection->error, "out of memory");
