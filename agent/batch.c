@@ -84,7 +84,7 @@ void batch_clear(struct batch *batch)
     broadcast_writer_clear(batch->broadcast);
     batch->cause.offset = -1;
     batch->partitions_count = 0;
-    batch->events = batch->letters = batch->members = batch->seq = 0;
+    batch->events = batch->members = batch->seq = 0;
     free(batch->explained);
     batch->explained = NULL;
     batch->explained_size = 0;

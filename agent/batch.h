@@ -23,11 +23,16 @@ struct batch_partition {
     int64_t next;
 };
 
+/* Dead letters on their way. Lives until all are written: longer than the batch whose events they were. */
+struct letters {
+    uint64_t pending;
+};
+
 struct batch {
     uint64_t session;    /* of the sink: a batch of an older one is abandoned */
     uint64_t assignment; /* of the source: offsets of an older one are not stored */
     uint64_t events;
-    uint64_t letters; /* dead letters not yet acknowledged; the pipeline's thread only */
+    struct letters *letters; /* of its events, or NULL; the pipeline's thread only */
     enum batch_outcome outcome;
     uint64_t members;                   /* set by the sink: deleted through tags */
     uint64_t seq;                       /* set by the sink: of its last broadcast */

@@ -21,11 +21,11 @@ struct dead_letter {
 static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
     struct dead_letter *letters = opaque;
-    struct batch *batch = message->_private;
+    struct letters *count = message->_private;
     rd_kafka_headers_t *headers = NULL;
     if (!message->err) {
         letters->on_their_way--;
-        batch->letters--;
+        count->pending--;
         return;
     }
     log_limited(LOG_WARNING, "a dead letter was not taken; it will be tried again",
@@ -35,9 +35,10 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
     rd_kafka_resp_err_t error = rd_kafka_producev(
         producer, RD_KAFKA_V_TOPIC(rd_kafka_topic_name(message->rkt)),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE(message->payload, message->len),
-        RD_KAFKA_V_KEY(message->key, message->key_len), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(batch),
+        RD_KAFKA_V_KEY(message->key, message->key_len), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(count),
         RD_KAFKA_V_END);
-    if (error) { /* the batch then never completes: its events are read again after a restart or rebalance */
+    if (error) { /* its batch's offsets are then never stored: its events are read again after a restart or
+                    rebalance */
         log_line(LOG_ERROR, "a dead letter cannot be sent", log_text("error", rd_kafka_err2str(error)));
         rd_kafka_headers_destroy(headers);
     }
@@ -148,7 +149,7 @@ static rd_kafka_headers_t *make_headers(const struct event_source *event, const 
     return headers;
 }
 
-int dead_letter_send(struct dead_letter *letters, struct batch *batch, const struct event_source *event,
+int dead_letter_send(struct dead_letter *letters, struct letters *count, const struct event_source *event,
                      const struct event_error *error)
 {
     while (letters->on_their_way >= LETTERS_MAX)
@@ -161,7 +162,7 @@ int dead_letter_send(struct dead_letter *letters, struct batch *batch, const str
                                    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
                                    RD_KAFKA_V_VALUE((void *)(uintptr_t)event->value, event->value_size),
                                    RD_KAFKA_V_KEY(event->key, event->key_size), RD_KAFKA_V_HEADERS(headers),
-                                   RD_KAFKA_V_OPAQUE(batch), RD_KAFKA_V_END);
+                                   RD_KAFKA_V_OPAQUE(count), RD_KAFKA_V_END);
         if (result == RD_KAFKA_RESP_ERR__QUEUE_FULL)
             rd_kafka_poll(letters->producer, RETRY_WAIT_MS);
     } while (result == RD_KAFKA_RESP_ERR__QUEUE_FULL);
@@ -173,7 +174,7 @@ int dead_letter_send(struct dead_letter *letters, struct batch *batch, const str
         return -1;
     }
     letters->on_their_way++;
-    batch->letters++;
+    count->pending++;
     return 0;
 }
 

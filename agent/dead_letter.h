@@ -19,10 +19,10 @@ int dead_letter_open(const struct config *config, struct dead_letter **ret_lette
 /** Waits for what is on its way, at most timeout_ms. */
 void dead_letter_close(struct dead_letter **letters, int timeout_ms);
 
-/** Sends one. batch->letters is raised, and lowered by dead_letter_serve when the broker has it. Failures are
+/** Sends one. count->pending is raised, and lowered by dead_letter_serve when the broker has it. Failures are
  * tried again for ever: nothing is skipped. Waits while LETTERS_MAX are on their way.
  * @return 0, or -1: it can never be sent (too large for the producer; logged) */
-int dead_letter_send(struct dead_letter *letters, struct batch *batch, const struct event_source *event,
+int dead_letter_send(struct dead_letter *letters, struct letters *count, const struct event_source *event,
                      const struct event_error *error) __attribute__((warn_unused_result));
 /** Serves delivery reports. */
 void dead_letter_serve(struct dead_letter *letters, int timeout_ms);

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "names.h"
 #include "realign.h"
+#include "receipts.h"
 #include "sink.h"
 #include "source.h"
 
@@ -37,9 +38,9 @@ struct pipeline {
     struct dead_letter *letters;
     struct rules_scratch *scratch;
     struct realign *realign;
-    struct batch *batch;      /* being filled, or NULL */
-    struct batch *waiting;    /* finished, but for letters on their way; oldest first */
-    int64_t stalled_since_ms; /* 0: there is room */
+    struct batch *batch;       /* being filled, or NULL */
+    struct receipts *receipts; /* of finished batches */
+    int64_t stalled_since_ms;  /* 0: there is room */
     int64_t next_lag_ms;
     bool must_end; /* fatal error, or policy "stop" */
     /* of the event in work */
@@ -115,6 +116,13 @@ static int on_tag(void *arg, const struct rule *rule, const char *tag, size_t si
     return 0;
 }
 
+static struct letters *letters_of(struct batch *batch)
+{
+    if (!batch->letters && !(batch->letters = calloc(1, sizeof *batch->letters)))
+        out_of_memory();
+    return batch->letters;
+}
+
 /* An event that can never be handled. True: go on behind it. */
 static bool bury(struct pipeline *pipeline, const struct event_source *event, const struct event_error *error)
 {
@@ -125,7 +133,7 @@ static bool bury(struct pipeline *pipeline, const struct event_source *event, co
     if (pipeline->config->dead_letter.policy == DEAD_LETTER_SKIP)
         return true;
     if (pipeline->config->dead_letter.policy == DEAD_LETTER_SEND &&
-        dead_letter_send(pipeline->letters, pipeline->batch, event, error) == 0)
+        dead_letter_send(pipeline->letters, letters_of(pipeline->batch), event, error) == 0)
         return true;
     log_line(
         LOG_ERROR, "stopping before an event that cannot be handled", log_text("topic", event->topic),
@@ -188,50 +196,40 @@ static void tell_observer(struct pipeline *pipeline, struct batch *batch)
     }
 }
 
-/* Redis has it, and the broker has its dead letters: now, and not before, its offsets may be stored. */
-static void complete(struct pipeline *pipeline, struct batch *batch)
+/* Its offsets wait for its dead letters, if it has any; the batch itself is free again. */
+static void give_back(struct pipeline *pipeline, struct batch *batch)
 {
-    size_t keys, tags;
-    if (batch->outcome == BATCH_APPLIED) {
-        if (batch->assignment == source_assignment(pipeline->source)) {
-            for (size_t i = 0; i < batch->partitions_count; i++)
-                source_store(pipeline->source, batch->partitions[i].partition, batch->partitions[i].next);
-        }
-        batch_keys(batch, &keys);
-        batch_tags(batch, &tags);
-        COUNT(pipeline, keys, keys);
-        COUNT(pipeline, tags, tags);
-        COUNT(pipeline, members, batch->members);
-        COUNT(pipeline, batches, 1);
-        if (batch->seq)
-            atomic_store_explicit(&pipeline->stats.broadcasts, batch->seq, memory_order_relaxed);
-        tell_observer(pipeline, batch);
-    }
+    if (receipts_add(pipeline->receipts, batch) < 0)
+        out_of_memory();
     sink_release(pipeline->sink, batch);
 }
 
-static void wait_for_letters(struct pipeline *pipeline, struct batch *batch)
+static void count_applied(struct pipeline *pipeline, struct batch *batch)
 {
-    struct batch **end = &pipeline->waiting;
-    while (*end)
-        end = &(*end)->next_in_queue;
-    batch->next_in_queue = NULL;
-    *end = batch;
+    size_t keys, tags;
+    batch_keys(batch, &keys);
+    batch_tags(batch, &tags);
+    COUNT(pipeline, keys, keys);
+    COUNT(pipeline, tags, tags);
+    COUNT(pipeline, members, batch->members);
+    COUNT(pipeline, batches, 1);
+    if (batch->seq)
+        atomic_store_explicit(&pipeline->stats.broadcasts, batch->seq, memory_order_relaxed);
+    tell_observer(pipeline, batch);
 }
 
-/* Takes what the sink has finished. Batches complete in order, so that a letter holds back those behind it
- * too. */
+/* Takes what the sink has finished. Offsets are stored only when Redis has the batch and the broker has all
+ * dead letters up to it. */
 static void collect(struct pipeline *pipeline)
 {
     struct batch *batch;
     dead_letter_serve(pipeline->letters, 0);
-    while ((batch = sink_finished(pipeline->sink)))
-        wait_for_letters(pipeline, batch);
-    while (pipeline->waiting && pipeline->waiting->letters == 0) {
-        batch = pipeline->waiting;
-        pipeline->waiting = batch->next_in_queue;
-        complete(pipeline, batch);
+    while ((batch = sink_finished(pipeline->sink))) {
+        if (batch->outcome == BATCH_APPLIED)
+            count_applied(pipeline, batch);
+        give_back(pipeline, batch);
     }
+    receipts_settle(pipeline->receipts, pipeline->source);
 }
 
 /* Events read but not submitted are read again later. */
@@ -240,10 +238,7 @@ static void drop_batch(struct pipeline *pipeline)
     if (!pipeline->batch)
         return;
     pipeline->batch->outcome = BATCH_ABANDONED;
-    if (pipeline->batch->letters)
-        wait_for_letters(pipeline, pipeline->batch);
-    else
-        sink_release(pipeline->sink, pipeline->batch);
+    give_back(pipeline, pipeline->batch);
     pipeline->batch = NULL;
 }
 
@@ -254,7 +249,8 @@ static void drain(struct pipeline *pipeline, int timeout_ms)
     if (pipeline->batch && !batch_is_empty(pipeline->batch) && realign_is_done(pipeline->realign))
         submit(pipeline);
     collect(pipeline);
-    while ((sink_in_flight(pipeline->sink) > 0 || pipeline->waiting) && monotonic_ms() < deadline) {
+    while ((sink_in_flight(pipeline->sink) > 0 || receipts_count(pipeline->receipts) > 0) &&
+           monotonic_ms() < deadline) {
         if (sink_in_flight(pipeline->sink) > 0)
             sink_wait(pipeline->sink, 20);
         else
@@ -284,7 +280,9 @@ static void wait_for_room(struct pipeline *pipeline)
         sink_wait(pipeline->sink, POLL_MS);
         return;
     }
-    log_limited(LOG_WARNING, "redis does not keep up: reading pauses", log_number("batches", SINK_BATCHES));
+    log_limited(LOG_WARNING, "redis or the dead-letter topic does not keep up: reading pauses",
+                log_number("batches", SINK_BATCHES),
+                log_number("waiting", (int64_t)receipts_count(pipeline->receipts)));
     realign_request(pipeline->realign);
     pipeline->stalled_since_ms = 0;
 }
@@ -339,7 +337,8 @@ static void step(struct pipeline *pipeline)
         source_rest(pipeline->source);
         if (!realign_step(pipeline->realign))
             read_one(pipeline, POLL_MS / 4, &poll);
-    } else if (!pipeline->batch && !(pipeline->batch = sink_take(pipeline->sink))) {
+    } else if (receipts_count(pipeline->receipts) >= RECEIPTS_MAX ||
+               (!pipeline->batch && !(pipeline->batch = sink_take(pipeline->sink)))) {
         wait_for_room(pipeline);
     } else {
         pipeline->stalled_since_ms = 0;
@@ -358,7 +357,9 @@ static int open_all(struct pipeline *pipeline)
 {
     char error[512] = "out of memory";
     pipeline->scratch = rules_scratch_create();
-    if (!pipeline->scratch || source_open(pipeline->config, &pipeline->source, error, sizeof error) < 0)
+    pipeline->receipts = receipts_create();
+    if (!pipeline->scratch || !pipeline->receipts ||
+        source_open(pipeline->config, &pipeline->source, error, sizeof error) < 0)
         goto fail;
     source_on_revoke(pipeline->source, on_revoke, pipeline);
     if (dead_letter_open(pipeline->config, &pipeline->letters, error, sizeof error) < 0 ||
@@ -382,13 +383,11 @@ static void close_all(struct pipeline *pipeline)
     realign_destroy(&pipeline->realign);
     source_close(&pipeline->source, LEAVE_MS);
     dead_letter_close(&pipeline->letters, LETTERS_WAIT_MS);
-    if (pipeline->batch)
+    if (pipeline->batch) {
+        free(pipeline->batch->letters);
         sink_release(pipeline->sink, pipeline->batch);
-    while (pipeline->waiting) {
-        struct batch *batch = pipeline->waiting;
-        pipeline->waiting = batch->next_in_queue;
-        sink_release(pipeline->sink, batch);
     }
+    receipts_destroy(&pipeline->receipts);
     pipeline->batch = NULL;
     sink_destroy(&pipeline->sink);
     rules_scratch_destroy(&pipeline->scratch);
