@@ -381,15 +381,15 @@ static void close_all(struct pipeline *pipeline)
     if (pipeline->sink && pipeline->realign)
         drain(pipeline, sink_session(pipeline->sink) ? STOP_WAIT_MS : 0);
     realign_destroy(&pipeline->realign);
-    source_close(&pipeline->source, LEAVE_MS);
-    dead_letter_close(&pipeline->letters, LETTERS_WAIT_MS);
     if (pipeline->batch) {
         free(pipeline->batch->letters);
         sink_release(pipeline->sink, pipeline->batch);
+        pipeline->batch = NULL;
     }
+    sink_destroy(&pipeline->sink); /* before the source, which its thread wakes */
+    source_close(&pipeline->source, LEAVE_MS);
+    dead_letter_close(&pipeline->letters, LETTERS_WAIT_MS);
     receipts_destroy(&pipeline->receipts);
-    pipeline->batch = NULL;
-    sink_destroy(&pipeline->sink);
     rules_scratch_destroy(&pipeline->scratch);
 }
 

@@ -7,5 +7,5 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/packaging/install-deps.sh" run
 cd "$root"
 cmake --preset release -DEVICTD_TESTS=OFF > /dev/null
-cmake --build build --target evictd
+cmake --build build --target evictd blog_service
 exec build/agent/evictd demo "$@"

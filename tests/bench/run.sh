@@ -7,7 +7,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 what=${1:-}
 case $what in agent | latency) shift ;; *) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;; esac
 "$root/packaging/install-deps.sh" test >&2
-cmake --preset release -S "$root" > /dev/null
+(cd "$root" && cmake --preset release -DEVICTD_TESTS=ON > /dev/null)
 cmake --build "$root/build" --target evictd "bench_$what" > /dev/null
 
 tmp=$(mktemp -d)
