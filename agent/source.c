@@ -230,6 +230,16 @@ static void drop_message(struct source *source)
     source->message = NULL;
 }
 
+/* While the consumer closes, the revocation comes as an event, and perhaps some records that nobody wants any
+ * more. */
+static void serve_closing(struct source *source, rd_kafka_event_t *event)
+{
+    if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
+        rd_kafka_assign(source->consumer, NULL);
+    if (event)
+        rd_kafka_event_destroy(event);
+}
+
 /* A last commit and a goodbye, so that the others take over at once. */
 static void leave_group(struct source *source, int timeout_ms)
 {
@@ -238,7 +248,7 @@ static void leave_group(struct source *source, int timeout_ms)
     rd_kafka_queue_t *queue = rd_kafka_queue_new(source->consumer);
     rd_kafka_error_t *error = rd_kafka_consumer_close_queue(source->consumer, queue);
     while (!error && !rd_kafka_consumer_closed(source->consumer) && monotonic_ms() < deadline)
-        rd_kafka_queue_poll_callback(queue, 50);
+        serve_closing(source, rd_kafka_queue_poll(queue, 50));
     if (!error && !rd_kafka_consumer_closed(source->consumer))
         log_line(LOG_WARNING, "left the group without a goodbye: the broker did not answer in time",
                  log_text("effect", "its partitions stand still for session.timeout.ms"));

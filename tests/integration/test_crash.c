@@ -236,6 +236,25 @@ static void the_broker_goes_away_and_comes_back(void **state)
     expect_nothing_left();
 }
 
+/* Thousands of records are fetched and not yet read when the stop comes. */
+static void a_stop_under_load_ends_well_and_goes_on_later(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    load_all();
+    produce(0, EVENTS);
+    for (int i = 0; i < 5; i++) {
+        int64_t before = world_applied(&world);
+        world_start_agent(&world, 0);
+        WAIT_FOR(WAIT_MS, world_applied(&world) > before || world_applied(&world) == EVENTS,
+                 "nothing is applied");
+        world_stop_agent(&world, 0);
+    }
+    world_start_agent(&world, 0);
+    wait_applied(EVENTS);
+    expect_nothing_left();
+}
+
 static void it_stops_at_once_when_both_are_away(void **state)
 {
     (void)state;
@@ -260,6 +279,7 @@ int main(void)
         cmocka_unit_test_teardown(redis_comes_back_empty, teardown),
         cmocka_unit_test_teardown(redis_away_costs_no_rebalance, teardown),
         cmocka_unit_test_teardown(the_broker_goes_away_and_comes_back, teardown),
+        cmocka_unit_test_teardown(a_stop_under_load_ends_well_and_goes_on_later, teardown),
         cmocka_unit_test_teardown(it_stops_at_once_when_both_are_away, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
