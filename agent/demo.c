@@ -1,245 +1,228 @@
 #include "demo.h"
 
 #include <getopt.h>
-#include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "demo_agent.h"
 #include "demo_blog.h"
+#include "demo_broker.h"
 #include "demo_screen.h"
 #include "demo_servers.h"
-#include "log.h"
-#include "pipeline.h"
 
 #define SECONDS_DEFAULT 20
-#define JOIN_MS         15000 /* the mock cluster lets a first group wait 3 s */
+#define SECONDS_MAX     3600
 #define EVENTS_PER_S    60
-#define READS_PER_S     2500
-#define PARTITIONS      4
-#define ERROR_SIZE      512
+#define READS_PER_S     2500  /* of each service */
+#define POISON_MS       1000  /* after the play began */
+#define JOIN_MS         20000 /* the mock cluster lets a first group wait 3 s */
+#define SETTLE_MS       5000  /* for what is on its way when the play ends */
+#define STEP_MS         5
+
+static const char *const topics[] = {"blog.posts", "blog.authors", "blog.labels", "evictd.dead-letters"};
 
 struct demo {
     int seconds;
     bool keeps;
     struct demo_servers servers;
     struct blog *blog;
-    struct config *config;
-    struct pipeline *pipeline;
-    pthread_t pipeline_thread;
-    bool has_thread;
+    struct broker *broker;
+    struct agent *agent;
+    uint64_t sent; /* events */
     struct screen screen;
-    rd_kafka_t *cluster_owner, *producer;
-    rd_kafka_mock_cluster_t *cluster;
-    char error[ERROR_SIZE];
+    char error[5120]; /* holds two paths */
 };
 
-static volatile sig_atomic_t is_interrupted;
+static _Atomic bool is_interrupted; /* by a signal */
 
 static void on_signal(int number)
 {
     (void)number;
-    is_interrupted = 1;
+    atomic_store(&is_interrupted, true);
 }
 
-static double now_s(void)
+static void catch_signals(void)
+{
+    const struct sigaction stop = {.sa_handler = on_signal};
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGHUP, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int64_t monotonic_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int fail(struct demo *demo, const char *what, const char *why)
+static int fail(struct demo *demo, const char *what)
 {
-    snprintf(demo->error, sizeof demo->error, "%s: %s", what, why);
+    snprintf(demo->error, sizeof demo->error, "%s", what);
     return -1;
-}
-
-/* --- Kafka: librdkafka's mock cluster, in this process --- */
-
-static rd_kafka_t *make_producer(struct demo *demo, const char *brokers)
-{
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    if (rd_kafka_conf_set(conf, "log_level", "2", demo->error, sizeof demo->error) ||
-        (brokers && rd_kafka_conf_set(conf, "bootstrap.servers", brokers, demo->error, sizeof demo->error))) {
-        rd_kafka_conf_destroy(conf);
-        return NULL;
-    }
-    rd_kafka_t *producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, demo->error, sizeof demo->error);
-    if (!producer)
-        rd_kafka_conf_destroy(conf);
-    return producer;
-}
-
-static int start_kafka(struct demo *demo)
-{
-    static const char *const topics[] = {"blog.posts", "blog.authors", "blog.labels", "evictd.dead-letters"};
-    demo->cluster_owner = make_producer(demo, NULL);
-    demo->cluster = demo->cluster_owner ? rd_kafka_mock_cluster_new(demo->cluster_owner, 1) : NULL;
-    if (!demo->cluster)
-        return fail(demo, "mock cluster", "librdkafka cannot start it");
-    for (size_t i = 0; i < sizeof topics / sizeof topics[0]; i++)
-        rd_kafka_mock_topic_create(demo->cluster, topics[i], PARTITIONS, 1);
-    demo->producer = make_producer(demo, rd_kafka_mock_cluster_bootstraps(demo->cluster));
-    return demo->producer ? 0 : -1;
 }
 
 static int send_event(struct demo *demo, const char *topic, const char *key, const char *value)
 {
-    rd_kafka_resp_err_t error =
-        rd_kafka_producev(demo->producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                          RD_KAFKA_V_KEY(key, strlen(key)),
-                          RD_KAFKA_V_VALUE((void *)(uintptr_t)value, strlen(value)), RD_KAFKA_V_END);
-    rd_kafka_poll(demo->producer, 0);
-    return error ? fail(demo, "produce", rd_kafka_err2str(error)) : 0;
+    demo->sent++;
+    return broker_send(demo->broker, topic, key, value, demo->error, sizeof demo->error);
 }
 
-/* --- evictd: the very pipeline of `evictd run` --- */
+/* A short pause. @return 0, or -1: something that the demo started has ended */
+static int step(struct demo *demo)
+{
+    nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000L}, NULL);
+    if (agent_has_failed(demo->agent))
+        return fail(demo, "evictd ended, see above");
+    return servers_check(&demo->servers, demo->error, sizeof demo->error);
+}
 
 static void on_explained(void *arg, const char *text)
 {
     screen_explain(arg, text);
 }
 
-static void *pipeline_main(void *arg)
-{
-    struct demo *demo = arg;
-    if (pipeline_run(demo->pipeline) < 0)
-        is_interrupted = 1;
-    return NULL;
-}
-
-static int start_pipeline(struct demo *demo)
-{
-    char text[4096];
-    const struct pipeline_observer observer = {on_explained, &demo->screen};
-    snprintf(
-        text, sizeof text,
-        "kafka = { brokers = \"%s\"; group = \"evictd-demo\"; };\n"
-        "redis = { url = \"%s\"; };\n"
-        "log = { level = \"error\"; };\n"
-        "rules = (\n"
-        "  { name = \"post-changed\"; topics = [ \"blog.posts\" ];\n"
-        "    when = ( { field = \"op\"; in = [ \"c\", \"u\", \"d\" ]; } );\n"
-        "    keys = [ \"post:${row.id}\" ];\n"
-        "    tags = [ \"author:${row.author_id}:posts\", \"label:${row.labels[*]}\" ]; },\n"
-        "  { name = \"author-renamed\"; topics = [ \"blog.authors\" ]; tags = [ \"author:${row.id}\" ]; },\n"
-        "  { name = \"label-changed\"; topics = [ \"blog.labels\" ]; tags = [ \"label:${row.name}\" ]; } "
-        ");\n",
-        rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_url);
-    if (config_load_text(text, stderr, &demo->config) != 0)
-        return fail(demo, "configuration", "see above");
-    log_setup((enum log_level)demo->config->log.level, demo->config->log.json);
-    if (pipeline_create(demo->config, &observer, &demo->pipeline, demo->error, sizeof demo->error) < 0)
-        return -1;
-    if (pthread_create(&demo->pipeline_thread, NULL, pipeline_main, demo) != 0)
-        return fail(demo, "thread", "cannot be started");
-    demo->has_thread = true;
-    return 0;
-}
-
-/* --- the play --- */
-
+/* What needs a process of one thread comes first. */
 static int start_all(struct demo *demo)
 {
-    char database[128];
+    puts("starting Redis, two services, a Kafka broker (librdkafka's mock) and evictd; it joins its group in "
+         "some 3 s");
+    fflush(stdout);
     if (servers_open(&demo->servers, demo->error, sizeof demo->error) < 0 ||
-        servers_start_redis(&demo->servers, demo->keeps, demo->error, sizeof demo->error) < 0)
+        servers_start_redis(&demo->servers, demo->keeps, demo->error, sizeof demo->error) < 0 ||
+        blog_create(demo->servers.database, &demo->blog, demo->error, sizeof demo->error) < 0 ||
+        servers_start_services(&demo->servers, READS_PER_S, demo->error, sizeof demo->error) < 0 ||
+        broker_start(topics, sizeof topics / sizeof topics[0], &demo->broker, demo->error,
+                     sizeof demo->error) < 0)
         return -1;
-    snprintf(database, sizeof database, "%s/blog.db", demo->servers.dir);
-    if (blog_create(database, &demo->blog, demo->error, sizeof demo->error) < 0 || start_kafka(demo) < 0 ||
-        start_pipeline(demo) < 0 ||
-        servers_start_services(&demo->servers, database, READS_PER_S, demo->error, sizeof demo->error) < 0)
+    const struct pipeline_observer observer = {on_explained, &demo->screen};
+    if (agent_start(broker_address(demo->broker), demo->servers.redis_url, &observer, &demo->agent,
+                    demo->error, sizeof demo->error) < 0)
         return -1;
+    demo->screen.stats = agent_stats(demo->agent);
     return 0;
 }
 
-static void say_addresses(const struct demo *demo)
+/* Where --keep can be looked into, as commands to copy. */
+static void note_addresses(struct demo *demo)
 {
+    const char *broker = broker_address(demo->broker);
+    int port = demo->servers.redis_port;
     if (!demo->keeps)
         return;
-    printf("Kafka %s   Redis 127.0.0.1:%d\n"
-           "  produce:  echo '17:{\"op\":\"u\",\"row\":{\"id\":17,\"author_id\":4,\"labels\":[\"c\"]}}' | "
-           "kcat -P -b %s -t blog.posts -K:\n"
-           "  watch:    redis-cli -p %d SUBSCRIBE 'evict:{main}'\n",
-           rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_port,
-           rd_kafka_mock_cluster_bootstraps(demo->cluster), demo->servers.redis_port);
+    snprintf(demo->screen.notice, sizeof demo->screen.notice,
+             "Kafka is at %s, Redis at 127.0.0.1:%d. In other terminals:\n"
+             "  redis-cli -p %d SUBSCRIBE 'evict:{main}'\n"
+             "  redis-cli -p %d ZRANGE tag:author:4:posts 0 -1\n"
+             "  echo '{\"op\":\"u\",\"row\":{\"id\":17,\"author_id\":4,\"labels\":[\"c\"]}}' | kcat -P -b %s "
+             "-t blog.posts\n"
+             "  kcat -C -b %s -t blog.posts -o end\n"
+             "  %s --redis redis://127.0.0.1:%d --database %s\n"
+             "\n",
+             broker, port, port, port, broker, broker, demo->servers.service_path, port,
+             demo->servers.database);
+    if (!demo->screen.is_terminal)
+        fputs(demo->screen.notice, stdout);
     fflush(stdout);
 }
 
-/* The agent has joined its group once its first event is applied. */
+static bool has_joined(const struct demo *demo)
+{
+    return atomic_load(&demo->screen.stats->events) > 0;
+}
+
+/* Changes before evictd has joined would be seen late: a first event, which matches nothing, tells when it
+ * has. */
 static int wait_joined(struct demo *demo)
 {
-    double deadline = now_s() + JOIN_MS / 1000.0;
-    puts("starting: Kafka (librdkafka's mock cluster), Redis, two services, evictd; a first group waits 3 s "
-         "to join");
-    fflush(stdout);
+    int64_t deadline_ms = monotonic_ms() + JOIN_MS;
     if (send_event(demo, "blog.posts", "0", "{\"op\":\"viewed\",\"row\":{\"id\":0}}") < 0)
         return -1;
-    while (pipeline_stats(demo->pipeline)->events == 0 && !is_interrupted) {
-        if (now_s() > deadline)
-            return fail(demo, "evictd", "does not join its group");
-        rd_kafka_poll(demo->producer, 20);
-        servers_read(&demo->servers);
+    while (!has_joined(demo) && !atomic_load(&is_interrupted)) {
+        if (monotonic_ms() > deadline_ms)
+            return fail(demo, "evictd does not join its consumer group");
+        if (step(demo) < 0)
+            return -1;
     }
     return 0;
+}
+
+static int change_something(struct demo *demo, unsigned random)
+{
+    struct blog_event event;
+    if (blog_change(demo->blog, random, &event, demo->error, sizeof demo->error) < 0)
+        return -1;
+    return send_event(demo, event.topic, event.key, event.value);
 }
 
 static int play(struct demo *demo)
 {
-    double begin = now_s(), end = begin + demo->seconds, next = begin;
-    bool is_poison_sent = false;
+    const int64_t begin_ms = monotonic_ms(), end_ms = begin_ms + demo->seconds * 1000LL;
     unsigned seed = (unsigned)getpid();
-    while (!is_interrupted && (demo->keeps || now_s() < end)) {
-        struct blog_event event;
-        if (!servers_are_well(&demo->servers, demo->error, sizeof demo->error))
-            return -1;
-        if (blog_change(demo->blog, (unsigned)rand_r(&seed), &event) < 0)
-            return fail(demo, "blog", blog_error(demo->blog));
-        if (send_event(demo, event.topic, event.key, event.value) < 0)
-            return -1;
-        if (!is_poison_sent && now_s() > begin + 1) {
-            is_poison_sent = true;
+    bool is_poisoned = false;
+    int64_t now_ms = begin_ms;
+    for (int64_t sent = 0; !atomic_load(&is_interrupted) && (demo->keeps || now_ms < end_ms);
+         now_ms = monotonic_ms()) {
+        if (now_ms - begin_ms >= sent * 1000 / EVENTS_PER_S) {
+            sent++;
+            if (change_something(demo, (unsigned)rand_r(&seed)) < 0)
+                return -1;
+        }
+        if (!is_poisoned && now_ms - begin_ms >= POISON_MS) {
+            is_poisoned = true;
             if (send_event(demo, "blog.posts", "poison", "{\"op\":\"u\",") < 0)
                 return -1;
         }
-        servers_read(&demo->servers);
-        screen_paint(&demo->screen, pipeline_stats(demo->pipeline), &demo->servers,
-                     demo->keeps ? -1 : end - now_s());
-        next += 1.0 / EVENTS_PER_S;
-        while (!is_interrupted && now_s() < next)
-            rd_kafka_poll(demo->producer, 5);
+        screen_paint(&demo->screen, demo->keeps ? -1 : (int)((end_ms - now_ms + 999) / 1000));
+        if (step(demo) < 0)
+            return -1;
     }
     return 0;
 }
 
-/* Lets what was produced be applied, so that the summary is whole. */
-static void settle(struct demo *demo)
+/* Lets what is on its way arrive, so that the summary is whole. An agent that stops finishes what it has
+ * read. */
+static int settle(struct demo *demo)
 {
-    double deadline = now_s() + 2;
-    rd_kafka_flush(demo->producer, 1000);
-    while (pipeline_stats(demo->pipeline)->lag_events != 0 && now_s() < deadline)
-        rd_kafka_poll(demo->producer, 20);
+    int64_t deadline_ms = monotonic_ms() + SETTLE_MS;
+    if (broker_flush(demo->broker, SETTLE_MS) < 0)
+        return fail(demo, "the broker does not take the last events");
+    while (has_joined(demo) && atomic_load(&demo->screen.stats->events) < demo->sent) {
+        if (monotonic_ms() > deadline_ms)
+            return fail(demo, "evictd does not read the last events");
+        if (step(demo) < 0)
+            return -1;
+    }
+    servers_stop_services(&demo->servers);
+    agent_stop(demo->agent);
+    return 0;
 }
 
 static void stop_all(struct demo *demo)
 {
-    if (demo->has_thread) {
-        pipeline_stop(demo->pipeline);
-        pthread_join(demo->pipeline_thread, NULL);
-    }
-    if (demo->producer)
-        rd_kafka_destroy(demo->producer);
-    if (demo->cluster)
-        rd_kafka_mock_cluster_destroy(demo->cluster);
-    if (demo->cluster_owner)
-        rd_kafka_destroy(demo->cluster_owner);
+    servers_stop_services(&demo->servers);
+    agent_destroy(&demo->agent);
+    broker_stop(&demo->broker);
     blog_destroy(&demo->blog);
     servers_close(&demo->servers);
+}
+
+static int run(struct demo *demo)
+{
+    if (start_all(demo) < 0)
+        return -1;
+    note_addresses(demo);
+    if (wait_joined(demo) < 0 || play(demo) < 0 || settle(demo) < 0)
+        return -1;
+    if (screen_summary(&demo->screen) > 0)
+        return fail(demo, "a service got a stale answer: please report this as a bug");
+    return 0;
 }
 
 static int parse(struct demo *demo, int argc, char **argv)
@@ -256,39 +239,22 @@ static int parse(struct demo *demo, int argc, char **argv)
         else
             return -1;
     }
-    return optind < argc || demo->seconds < 1 || demo->seconds > 3600 ? -1 : 0;
+    return optind < argc || demo->seconds < 1 || demo->seconds > SECONDS_MAX ? -1 : 0;
 }
 
 int demo_main(int argc, char **argv)
 {
     static struct demo demo;
-    long stale = 0;
     if (parse(&demo, argc, argv) < 0) {
-        fprintf(stderr, "evictd: usage: evictd demo [--keep] [--seconds 1..3600]\n");
+        fprintf(stderr, "usage: evictd demo [--keep] [--seconds 1..%d]\n", SECONDS_MAX);
         return 2;
     }
-    struct sigaction stop = {.sa_handler = on_signal};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
-    sigaction(SIGHUP, &stop, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    screen_open(&demo.screen);
-    int status = start_all(&demo);
-    if (status == 0) {
-        say_addresses(&demo);
-        status = wait_joined(&demo);
-    }
-    if (status == 0)
-        status = play(&demo);
-    if (status == 0) {
-        settle(&demo);
-        servers_stop_services(&demo.servers);
-        stale = screen_summary(&demo.screen, pipeline_stats(demo.pipeline), &demo.servers);
-    }
+    catch_signals();
+    screen_open(&demo.screen, &demo.servers);
+    int status = run(&demo);
     stop_all(&demo);
-    pipeline_destroy(&demo.pipeline);
-    config_unload(&demo.config);
+    screen_close(&demo.screen);
     if (status < 0)
-        fprintf(stderr, "evictd: demo: %s\n", demo.error);
-    return status < 0 || stale > 0 ? 1 : 0;
+        fprintf(stderr, "evictd demo: %s\n", demo.error);
+    return status < 0 ? 1 : 0;
 }

@@ -1,160 +1,231 @@
 #include "demo_screen.h"
 
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#define COLUMNS_MIN 40
+#define TABLE_EVERY_MS 250
+#define LINE_EVERY_MS  1000
+#define WIDTH          80 /* where the terminal does not tell */
+#define WIDTH_MIN      20
+#define ROWS           24
 
-static double now_s(void)
+#define HOME        "\x1b[H"
+#define CLEAR       "\x1b[2J"
+#define CLEAR_RIGHT "\x1b[K"
+#define CLEAR_BELOW "\x1b[J"
+#define HIDE_CURSOR "\x1b[?25l"
+#define SHOW_CURSOR "\x1b[?25h"
+
+static int64_t monotonic_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void screen_open(struct screen *screen)
+void screen_open(struct screen *screen, const struct demo_servers *servers)
 {
     memset(screen, 0, sizeof *screen);
     pthread_mutex_init(&screen->mu, NULL);
+    screen->servers = servers;
     screen->is_terminal = isatty(STDOUT_FILENO);
-    screen->started_s = screen->shown_at_s = now_s();
+    screen->opened_ms = screen->painted_ms = monotonic_ms();
+}
+
+void screen_close(struct screen *screen)
+{
+    if (screen->is_terminal)
+        fputs(SHOW_CURSOR, stdout);
+    fflush(stdout);
+    pthread_mutex_destroy(&screen->mu);
 }
 
 void screen_explain(struct screen *screen, const char *text)
 {
     pthread_mutex_lock(&screen->mu);
-    snprintf(screen->explained[screen->explained_count++ % SCREEN_LINES], sizeof screen->explained[0], "%s",
+    snprintf(screen->explained[screen->explained_count % SCREEN_EXPLAINED], sizeof screen->explained[0], "%s",
              text);
+    screen->explained_count++;
     pthread_mutex_unlock(&screen->mu);
 }
 
-/* A number of a service's line of counters, "name=12.5". */
-static double counter(const struct demo_service *service, const char *name)
+/* --- counters --- */
+
+static unsigned long long read_counter(const _Atomic uint64_t *counter)
 {
-    size_t size = strlen(name);
-    for (const char *at = service->line; at && *at; at = strchr(at, ' ')) {
-        at += *at == ' ';
-        if (strncmp(at, name, size) == 0 && at[size] == '=')
-            return strtod(at + size + 1, NULL);
-    }
-    return 0;
+    return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static int columns(void)
+static long long lag(const struct pipeline_stats *stats)
 {
-    struct winsize size;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < COLUMNS_MIN)
-        return 80;
-    return size.ws_col;
+    return atomic_load_explicit(&stats->lag_events, memory_order_relaxed);
 }
 
-/* One line, cut to the width of the terminal; "\x1b[K" clears what was there before. */
-static void print_line(int width, const char *text)
-{
-    printf("%.*s\x1b[K\n", width - 1, text);
-}
+struct totals {
+    double reads, hits, stale;
+};
 
-static uint64_t read_counter(const _Atomic uint64_t *counter_)
+static struct totals add_up(const struct demo_servers *servers)
 {
-    return atomic_load_explicit(counter_, memory_order_relaxed);
-}
-
-static void paint_table(struct screen *screen, const struct pipeline_stats *stats,
-                        const struct demo_servers *servers, double rate, double left_s)
-{
-    char line[512];
-    int width = columns();
-    printf("\x1b[H");
-    snprintf(line, sizeof line, "evictd demo: events on Kafka evict from Redis and from two services%s",
-             left_s < 0 ? " (Ctrl-C ends it)" : "");
-    print_line(width, line);
-    print_line(width, "");
-    snprintf(line, sizeof line,
-             "  events/s %6.0f   events %7llu   lag %4lld   keys evicted %6llu by name, %6llu by tag", rate,
-             (unsigned long long)read_counter(&stats->events),
-             (long long)atomic_load_explicit(&stats->lag_events, memory_order_relaxed),
-             (unsigned long long)read_counter(&stats->keys),
-             (unsigned long long)read_counter(&stats->members));
-    print_line(width, line);
-    print_line(width, "");
-    print_line(width, "  service      reads         L1        L2     loads   hit rate   stale");
+    struct totals totals = {0, 0, 0};
     for (int i = 0; i < DEMO_SERVICES; i++) {
         const struct demo_service *service = &servers->services[i];
-        snprintf(line, sizeof line, "  %7d %10.0f %10.0f %9.0f %9.0f %8.1f %% %7.0f", i + 1,
-                 counter(service, "reads"), counter(service, "l1"), counter(service, "l2"),
-                 counter(service, "loads"), counter(service, "hit_pct"), counter(service, "stale"));
-        print_line(width, line);
+        double reads = servers_counter(service, "reads");
+        totals.reads += reads;
+        totals.hits += reads * servers_counter(service, "hit_pct") / 100;
+        totals.stale += servers_counter(service, "stale");
     }
-    print_line(width, "");
-    pthread_mutex_lock(&screen->mu);
-    unsigned first = screen->explained_count > SCREEN_LINES ? screen->explained_count - SCREEN_LINES : 0;
-    for (unsigned i = first; i < screen->explained_count; i++) {
-        snprintf(line, sizeof line, "  %s", screen->explained[i % SCREEN_LINES]);
-        print_line(width, line);
-    }
-    pthread_mutex_unlock(&screen->mu);
-    printf("\x1b[J");
-    if (left_s >= 0)
-        printf("\n  %.0f s left\n", left_s);
+    return totals;
 }
 
-static void paint_line(struct screen *screen, const struct pipeline_stats *stats,
-                       const struct demo_servers *servers, double rate)
+static double hit_pct(const struct totals *totals)
 {
-    printf("%4.0f s: %4.0f events/s, lag %lld, %llu keys by name, %llu by tag;", now_s() - screen->started_s,
-           rate, (long long)atomic_load_explicit(&stats->lag_events, memory_order_relaxed),
-           (unsigned long long)read_counter(&stats->keys), (unsigned long long)read_counter(&stats->members));
-    for (int i = 0; i < DEMO_SERVICES; i++)
-        printf(" service %d: hit rate %.1f %%, %.0f loads, %.0f stale%s", i + 1,
-               counter(&servers->services[i], "hit_pct"), counter(&servers->services[i], "loads"),
-               counter(&servers->services[i], "stale"), i + 1 < DEMO_SERVICES ? ";" : "\n");
-    pthread_mutex_lock(&screen->mu);
-    if (screen->explained_count)
-        printf("        %s\n", screen->explained[(screen->explained_count - 1) % SCREEN_LINES]);
-    pthread_mutex_unlock(&screen->mu);
+    return totals->reads > 0 ? 100 * totals->hits / totals->reads : 0;
 }
 
-void screen_paint(struct screen *screen, const struct pipeline_stats *stats,
-                  const struct demo_servers *servers, double left_s)
+/* --- the table --- */
+
+/* One repaint: everything is cut where the terminal ends, now. */
+struct table {
+    int width, rows; /* of the terminal */
+    int used;        /* rows */
+};
+
+static struct table table_begin(void)
 {
-    double now = now_s(), passed = now - screen->shown_at_s;
-    uint64_t events = read_counter(&stats->events);
-    if (passed < (screen->is_terminal ? 0.25 : 1.0))
-        return;
-    double rate = (double)(events - screen->shown_events) / passed;
-    if (screen->is_terminal && screen->shown_events == 0)
-        printf("\x1b[2J");
-    screen->shown_at_s = now;
-    screen->shown_events = events;
-    if (screen->is_terminal)
-        paint_table(screen, stats, servers, rate, left_s);
+    struct winsize size;
+    bool is_known =
+        ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= WIDTH_MIN && size.ws_row > 0;
+    return (struct table){is_known ? size.ws_col : WIDTH, is_known ? size.ws_row : ROWS, 0};
+}
+
+/* One line over what stood there before. */
+static void print_line(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void print_line(struct table *table, const char *format, ...)
+{
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    printf("%.*s" CLEAR_RIGHT "\n", table->width - 1, line);
+    table->used++;
+}
+
+/* Commands to copy are not cut: the terminal may wrap them. */
+static void print_notice(struct table *table, const char *notice)
+{
+    for (const char *line = notice; *line; line += strcspn(line, "\n") + 1) {
+        int size = (int)strcspn(line, "\n");
+        printf("%.*s" CLEAR_RIGHT "\n", size, line);
+        table->used += 1 + size / table->width;
+    }
+}
+
+/* Of a long one the middle is left out: what it evicted stands at the end. */
+static void print_event(struct table *table, const char *text)
+{
+    const char *end = strstr(text, " -> ");
+    int size = (int)strlen(text), room = table->width - 3, end_size = end ? (int)strlen(end) : 0;
+    if (size <= room || end_size + 3 > room)
+        print_line(table, "  %s", text);
     else
-        paint_line(screen, stats, servers, rate);
+        print_line(table, "  %.*s...%s", room - 3 - end_size, text, end);
+}
+
+static void print_events(struct screen *screen, struct table *table)
+{
+    int room = table->rows - 1 - table->used; /* the cursor stands in the last row */
+    pthread_mutex_lock(&screen->mu);
+    unsigned end = screen->explained_count, count = end < SCREEN_EXPLAINED ? end : SCREEN_EXPLAINED;
+    if (room < (int)count)
+        count = room > 0 ? (unsigned)room : 0;
+    for (unsigned i = end - count; i < end; i++)
+        print_event(table, screen->explained[i % SCREEN_EXPLAINED]);
+    pthread_mutex_unlock(&screen->mu);
+}
+
+static void paint_table(struct screen *screen, double events_per_s, int left_s)
+{
+    const struct pipeline_stats *stats = screen->stats;
+    struct table table = table_begin();
+    fputs(screen->is_painted ? HOME : CLEAR HIDE_CURSOR HOME, stdout);
+    screen->is_painted = true;
+    print_line(&table, "evictd demo: a blog's events on Kafka evict from Redis and from two services");
+    print_line(&table, left_s < 0 ? "Ctrl-C ends it" : "%d s left", left_s);
+    print_line(&table, "%s", "");
+    print_line(&table, "  evictd     events  per s   lag    evicted: by name   by tag   dead letters");
+    print_line(&table, "  %17llu %6.0f %5lld %19llu %8llu %14llu", read_counter(&stats->events), events_per_s,
+               lag(stats), read_counter(&stats->keys), read_counter(&stats->members),
+               read_counter(&stats->dead_letters));
+    print_line(&table, "%s", "");
+    print_line(&table, "  service     reads       L1      L2   loads  hit rate  late fills  stale reads");
+    for (int i = 0; i < DEMO_SERVICES; i++) {
+        const struct demo_service *service = &screen->servers->services[i];
+        print_line(&table, "  %-7d %9.0f %8.0f %7.0f %7.0f %7.1f %% %11.0f %12.0f", i + 1,
+                   servers_counter(service, "reads"), servers_counter(service, "l1"),
+                   servers_counter(service, "l2"), servers_counter(service, "loads"),
+                   servers_counter(service, "hit_pct"), servers_counter(service, "fills_refused"),
+                   servers_counter(service, "stale"));
+    }
+    print_line(&table, "%s", "");
+    print_notice(&table, screen->notice);
+    print_events(screen, &table);
+    fputs(CLEAR_BELOW, stdout);
+}
+
+/* --- plain lines --- */
+
+static void paint_line(struct screen *screen, double events_per_s)
+{
+    const struct pipeline_stats *stats = screen->stats;
+    printf("%3lld s: events=%llu events_per_s=%.0f lag=%lld keys=%llu by_tag=%llu",
+           (long long)(screen->painted_ms - screen->opened_ms) / 1000, read_counter(&stats->events),
+           events_per_s, lag(stats), read_counter(&stats->keys), read_counter(&stats->members));
+    for (int i = 0; i < DEMO_SERVICES; i++) {
+        const struct demo_service *service = &screen->servers->services[i];
+        printf("; service %d: l1=%.0f l2=%.0f loads=%.0f hit_pct=%.1f stale=%.0f", i + 1,
+               servers_counter(service, "l1"), servers_counter(service, "l2"),
+               servers_counter(service, "loads"), servers_counter(service, "hit_pct"),
+               servers_counter(service, "stale"));
+    }
+    putchar('\n');
+    pthread_mutex_lock(&screen->mu);
+    if (screen->explained_count > 0)
+        printf("       %s\n", screen->explained[(screen->explained_count - 1) % SCREEN_EXPLAINED]);
+    pthread_mutex_unlock(&screen->mu);
+}
+
+void screen_paint(struct screen *screen, int left_s)
+{
+    int64_t now_ms = monotonic_ms(), passed_ms = now_ms - screen->painted_ms;
+    if (passed_ms < (screen->is_terminal ? TABLE_EVERY_MS : LINE_EVERY_MS))
+        return;
+    uint64_t events = read_counter(&screen->stats->events);
+    double events_per_s = (double)(events - screen->painted_events) * 1000 / (double)passed_ms;
+    screen->painted_ms = now_ms;
+    screen->painted_events = events;
+    if (screen->is_terminal)
+        paint_table(screen, events_per_s, left_s);
+    else
+        paint_line(screen, events_per_s);
     fflush(stdout);
 }
 
-long screen_summary(struct screen *screen, const struct pipeline_stats *stats,
-                    const struct demo_servers *servers)
+long screen_summary(const struct screen *screen)
 {
-    double reads = 0, misses = 0, stale = 0;
-    for (int i = 0; i < DEMO_SERVICES; i++) {
-        const struct demo_service *service = &servers->services[i];
-        reads += counter(service, "reads");
-        misses += counter(service, "reads") * (1 - counter(service, "hit_pct") / 100);
-        stale += counter(service, "stale");
-    }
-    printf("\nsummary: %llu events, %llu of them matched a rule; %llu keys evicted by name, %llu by tag; "
-           "%llu dead letter(s)\n"
-           "         %.0f reads in two services, hit rate %.1f %%, %.0f stale\n",
-           (unsigned long long)read_counter(&stats->events),
-           (unsigned long long)read_counter(&stats->events_matched),
-           (unsigned long long)read_counter(&stats->keys), (unsigned long long)read_counter(&stats->members),
-           (unsigned long long)read_counter(&stats->dead_letters), reads,
-           reads > 0 ? 100 * (1 - misses / reads) : 0, stale);
-    pthread_mutex_destroy(&screen->mu);
-    return (long)stale;
+    const struct pipeline_stats *stats = screen->stats;
+    struct totals totals = add_up(screen->servers);
+    printf("\nsummary: events=%llu matched=%llu keys_by_name=%llu keys_by_tag=%llu dead_letters=%llu\n"
+           "         reads=%.0f hit_pct=%.1f stale=%.0f\n",
+           read_counter(&stats->events), read_counter(&stats->events_matched), read_counter(&stats->keys),
+           read_counter(&stats->members), read_counter(&stats->dead_letters), totals.reads, hit_pct(&totals),
+           totals.stale);
+    fflush(stdout);
+    return (long)totals.stale;
 }

@@ -1,70 +1,84 @@
 #include "demo_servers.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
-#include <signal.h>
-#include <stdint.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define START_TRIES 500 /* of 10 ms */
-#define STOP_TRIES  200
+#define START_MS  5000
+#define STEP_MS   10
+#define REPORT_MS "250"
 
-static void pause_ms(int ms)
+static int fail(char *error, size_t error_size, const char *what)
 {
-    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+    snprintf(error, error_size, "%s: %s", what, strerror(errno));
+    return -1;
+}
+
+/* Says why a child ended, with the last line of its log: the folder will be gone when the user looks. */
+static int fail_ended(char *error, size_t error_size, const char *who, int code, const char *log)
+{
+    char line[256], last[256] = "nothing in its log\n";
+    FILE *file = fopen(log, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (line[0] != '\n')
+            memcpy(last, line, sizeof last);
+    }
+    if (file)
+        fclose(file);
+    last[strcspn(last, "\n")] = '\0';
+    snprintf(error, error_size, "%s ended with code %d: %s", who, code, last);
+    return -1;
+}
+
+static void log_path(const struct demo_servers *servers, const char *name, char *out, size_t size)
+{
+    snprintf(out, size, "%s/%s.log", servers->folder.path, name);
+}
+
+/* blog_service stands beside evictd in the build tree, and under libexec where it is installed. */
+static int find_service(char *ret_path, char *error, size_t error_size)
+{
+    static const char *const places[] = {"../libcache/examples/blog_service",
+                                         "../libexec/evictd/blog_service"};
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length < 0)
+        return fail(error, error_size, "/proc/self/exe");
+    self[length] = '\0';
+    strrchr(self, '/')[1] = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        snprintf(path, sizeof path, "%s%s", self, places[i]);
+        if (access(path, X_OK) == 0 && realpath(path, ret_path))
+            return 0;
+    }
+    snprintf(error, error_size,
+             "blog_service, which the demo runs, is not in %s%s nor in %s; build or install it", self,
+             places[0], places[1]);
+    return -1;
 }
 
 int servers_open(struct demo_servers *servers, char *error, size_t error_size)
 {
-    const char *tmp = getenv("TMPDIR");
     memset(servers, 0, sizeof *servers);
+    servers->folder.fd = -1;
     for (int i = 0; i < DEMO_SERVICES; i++)
         servers->services[i].in = servers->services[i].out = -1;
-    int size =
-        snprintf(servers->dir, sizeof servers->dir, "%s/evictd-demo.XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    if (size >= (int)sizeof servers->dir) /* too long for a unix socket's name in it */
-        snprintf(servers->dir, sizeof servers->dir, "/tmp/evictd-demo.XXXXXX");
-    if (!mkdtemp(servers->dir)) {
-        snprintf(error, error_size, "%s: %s", servers->dir, strerror(errno));
-        servers->dir[0] = '\0';
+    if (find_service(servers->service_path, error, error_size) < 0 ||
+        folder_make(&servers->folder, error, error_size) < 0)
         return -1;
-    }
-    snprintf(servers->socket, sizeof servers->socket, "%s/redis.sock", servers->dir);
-    snprintf(servers->redis_url, sizeof servers->redis_url, "unix://%s", servers->socket);
+    snprintf(servers->database, sizeof servers->database, "%s/blog.db", servers->folder.path);
     return 0;
 }
 
-/* A child in a group of its own, so that Ctrl-C reaches us alone and we end it in order.
- * @param in, out what become its stdin and stdout; -1: nothing and the log */
-static pid_t start(const char *const argv[], int in, int out, const char *log)
-{
-    pid_t parent = getpid(), pid = fork();
-    if (pid != 0)
-        return pid;
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(127);
-    int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (log_fd < 0 || null_fd < 0)
-        _exit(127);
-    dup2(out >= 0 ? out : log_fd, STDOUT_FILENO);
-    dup2(log_fd, STDERR_FILENO);
-    dup2(in >= 0 ? in : null_fd, STDIN_FILENO);
-    execvp(argv[0], (char *const *)(uintptr_t)argv);
-    _exit(127);
-}
+/* --- Redis --- */
 
 static int free_port(void)
 {
@@ -77,14 +91,6 @@ static int free_port(void)
     if (fd >= 0)
         close(fd);
     return port;
-}
-
-static bool has_ended(pid_t *pid)
-{
-    if (*pid > 0 && waitpid(*pid, NULL, WNOHANG) == 0)
-        return false;
-    *pid = 0;
-    return true;
 }
 
 static bool answers(const char *socket)
@@ -101,72 +107,77 @@ static bool answers(const char *socket)
 
 int servers_start_redis(struct demo_servers *servers, bool has_port, char *error, size_t error_size)
 {
-    char port[16], log[96];
-    const char *const argv[] = {"redis-server", "--port",        port,         "--bind", "127.0.0.1",
-                                "--unixsocket", servers->socket, "--save",     "",       "--appendonly",
-                                "no",           "--dir",         servers->dir, NULL};
+    const char *dir = servers->folder.path;
+    char socket[112], port[16], log[160];
+    const char *const argv[] = {"redis-server", "--port", port,     "--bind", "127.0.0.1",
+                                "--unixsocket", socket,   "--save", "",       "--appendonly",
+                                "no",           "--dir",  dir,      NULL};
+    snprintf(socket, sizeof socket, "%s/redis.sock", dir);
+    snprintf(servers->redis_url, sizeof servers->redis_url, "unix://%s", socket);
     servers->redis_port = has_port ? free_port() : 0;
     snprintf(port, sizeof port, "%d", servers->redis_port);
-    snprintf(log, sizeof log, "%s/redis.log", servers->dir);
-    servers->redis = start(argv, -1, -1, log);
-    for (int i = 0; i < START_TRIES; i++) {
-        if (has_ended(&servers->redis)) {
-            snprintf(error, error_size,
-                     "redis-server cannot be started; is it installed? (apt-get install redis-server)");
-            return -1;
-        }
-        if (answers(servers->socket))
-            return 0;
-        pause_ms(10);
-    }
-    snprintf(error, error_size, "redis-server does not answer; see %s", log);
-    return -1;
-}
-
-/* blog_service stands beside evictd in the build tree, or under libexec where it is installed. */
-static int find_service(char *out, size_t size, char *error, size_t error_size)
-{
-    static const char *const places[] = {"/../libcache/examples/blog_service",
-                                         "/../libexec/evictd/blog_service", "/blog_service"};
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n > 0) {
-        self[n] = '\0';
-        *strrchr(self, '/') = '\0';
-        for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-            if (snprintf(out, size, "%s%s", self, places[i]) < (int)size && access(out, X_OK) == 0)
-                return 0;
-        }
-    }
-    snprintf(error, error_size,
-             "blog_service is not found beside evictd; build it (cmake --build build) or install both");
-    return -1;
-}
-
-int servers_start_services(struct demo_servers *servers, const char *database, unsigned reads_per_s,
-                           char *error, size_t error_size)
-{
-    char path[4224], rate[16], log[96];
-    const char *const argv[] = {
-        path,  "--redis", servers->redis_url, "--database", database, "--reads-per-s", rate, "--report-ms",
-        "250", NULL};
-    if (find_service(path, sizeof path, error, error_size) < 0)
+    log_path(servers, "redis", log, sizeof log);
+    if (child_start(&servers->redis, argv, -1, -1, log, error, error_size) < 0)
         return -1;
-    snprintf(rate, sizeof rate, "%u", reads_per_s);
-    for (int i = 0; i < DEMO_SERVICES; i++) {
-        struct demo_service *service = &servers->services[i];
-        int in[2] = {-1, -1}, out[2] = {-1, -1};
-        snprintf(log, sizeof log, "%s/service-%d.log", servers->dir, i + 1);
-        if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0) {
-            snprintf(error, error_size, "pipe: %s", strerror(errno));
+    for (int waited_ms = 0; waited_ms < START_MS; waited_ms += STEP_MS) {
+        if (answers(socket))
+            return 0;
+        if (child_has_ended(&servers->redis) && servers->redis.code == CHILD_NOT_STARTED) {
+            snprintf(error, error_size,
+                     "redis-server is not in PATH; install it (Debian: apt-get install redis-server)");
             return -1;
         }
-        service->pid = start(argv, in[0], out[1], log);
-        close(in[0]);
-        close(out[1]);
-        service->in = in[1]; /* a service ends when its stdin does: with us at the latest */
-        service->out = out[0];
-        fcntl(out[0], F_SETFL, O_NONBLOCK);
+        if (child_has_ended(&servers->redis))
+            return fail_ended(error, error_size, "redis-server", servers->redis.code, log);
+        nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000L}, NULL);
+    }
+    snprintf(error, error_size, "redis-server does not answer within %d ms", START_MS);
+    return -1;
+}
+
+/* --- the services --- */
+
+static void close_end(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void service_name(int i, char *out, size_t size)
+{
+    snprintf(out, size, "service-%d", i + 1);
+}
+
+static int start_service(struct demo_servers *servers, int i, const char *reads_per_s, char *error,
+                         size_t error_size)
+{
+    struct demo_service *service = &servers->services[i];
+    const char *const argv[] = {
+        servers->service_path, "--redis",   servers->redis_url, "--database", servers->database,
+        "--reads-per-s",       reads_per_s, "--report-ms",      REPORT_MS,    NULL};
+    char name[32], log[160];
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, result = -1;
+    service_name(i, name, sizeof name);
+    log_path(servers, name, log, sizeof log);
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || fcntl(out[0], F_SETFL, O_NONBLOCK) < 0)
+        fail(error, error_size, "pipe");
+    else
+        result = child_start(&service->child, argv, in[0], out[1], log, error, error_size);
+    close_end(&in[0]);
+    close_end(&out[1]);
+    service->in = in[1];
+    service->out = out[0];
+    return result;
+}
+
+int servers_start_services(struct demo_servers *servers, int reads_per_s, char *error, size_t error_size)
+{
+    char rate[16];
+    snprintf(rate, sizeof rate, "%d", reads_per_s);
+    for (int i = 0; i < DEMO_SERVICES; i++) {
+        if (start_service(servers, i, rate, error, error_size) < 0)
+            return -1;
     }
     return 0;
 }
@@ -185,77 +196,56 @@ static void take_bytes(struct demo_service *service, const char *bytes, size_t s
     }
 }
 
-void servers_read(struct demo_servers *servers)
+static void read_lines(struct demo_service *service)
 {
-    for (int i = 0; i < DEMO_SERVICES; i++) {
-        char bytes[1024];
-        ssize_t n;
-        while (servers->services[i].out >= 0 && (n = read(servers->services[i].out, bytes, sizeof bytes)) > 0)
-            take_bytes(&servers->services[i], bytes, (size_t)n);
-    }
+    char bytes[1024];
+    ssize_t size;
+    while (service->out >= 0 && (size = read(service->out, bytes, sizeof bytes)) > 0)
+        take_bytes(service, bytes, (size_t)size);
 }
 
-bool servers_are_well(struct demo_servers *servers, char *error, size_t error_size)
+int servers_check(struct demo_servers *servers, char *error, size_t error_size)
 {
-    if (has_ended(&servers->redis)) {
-        snprintf(error, error_size, "redis-server has ended; its log was %s/redis.log", servers->dir);
-        return false;
-    }
+    char name[32], log[160];
+    log_path(servers, "redis", log, sizeof log);
+    if (child_has_ended(&servers->redis))
+        return fail_ended(error, error_size, "redis-server", servers->redis.code, log);
     for (int i = 0; i < DEMO_SERVICES; i++) {
-        if (has_ended(&servers->services[i].pid)) {
-            snprintf(error, error_size, "service %d has ended; its log was %s/service-%d.log", i + 1,
-                     servers->dir, i + 1);
-            return false;
-        }
+        service_name(i, name, sizeof name);
+        log_path(servers, name, log, sizeof log);
+        if (child_has_ended(&servers->services[i].child))
+            return fail_ended(error, error_size, name, servers->services[i].child.code, log);
+        read_lines(&servers->services[i]);
     }
-    return true;
+    return 0;
 }
 
-static void stop(pid_t *pid)
+double servers_counter(const struct demo_service *service, const char *name)
 {
-    if (*pid <= 0)
-        return;
-    kill(*pid, SIGTERM);
-    for (int i = 0; i < STOP_TRIES && !has_ended(pid); i++)
-        pause_ms(10);
-    if (*pid > 0) {
-        kill(*pid, SIGKILL);
-        waitpid(*pid, NULL, 0);
-        *pid = 0;
+    size_t size = strlen(name);
+    for (const char *at = service->line; at; at = strchr(at, ' ')) {
+        at += *at == ' ';
+        if (strncmp(at, name, size) == 0 && at[size] == '=')
+            return strtod(at + size + 1, NULL);
     }
+    return 0;
 }
 
 void servers_stop_services(struct demo_servers *servers)
 {
-    for (int i = 0; i < DEMO_SERVICES; i++)
-        stop(&servers->services[i].pid);
-    servers_read(servers);
-}
-
-static void remove_folder(const char *dir)
-{
-    char path[512];
-    DIR *folder = opendir(dir);
-    struct dirent *entry;
-    while (folder && (entry = readdir(folder))) { /* nothing in it is a folder */
-        if (snprintf(path, sizeof path, "%s/%s", dir, entry->d_name) < (int)sizeof path)
-            unlink(path);
+    for (int i = 0; i < DEMO_SERVICES; i++) {
+        child_stop(&servers->services[i].child);
+        read_lines(&servers->services[i]);
     }
-    if (folder)
-        closedir(folder);
-    rmdir(dir);
 }
 
 void servers_close(struct demo_servers *servers)
 {
     servers_stop_services(servers);
     for (int i = 0; i < DEMO_SERVICES; i++) {
-        if (servers->services[i].out >= 0)
-            close(servers->services[i].out);
-        if (servers->services[i].in >= 0)
-            close(servers->services[i].in);
+        close_end(&servers->services[i].in);
+        close_end(&servers->services[i].out);
     }
-    stop(&servers->redis);
-    if (servers->dir[0])
-        remove_folder(servers->dir);
+    child_stop(&servers->redis);
+    folder_remove(&servers->folder);
 }
