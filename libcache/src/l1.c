@@ -406,16 +406,39 @@ enum l1_insert l1_insert(struct l1 *l1, cache_slice key, cache_slice value, cons
 
 /* --- evictions --- */
 
+/* Locked. Drops the entry if it is older than `before`. */
+static void evict_key(struct l1 *l1, uint64_t hash, cache_slice key, uint64_t before)
+{
+    struct entry *entry = *find(l1, hash, key);
+    if (entry && entry->as_of < before) {
+        drop(l1, entry);
+        STATS_INC(l1->stats, l1_evicted_key);
+    }
+}
+
+/* Locked. The same for all that carry the tag. */
+static void evict_tag(struct l1 *l1, uint64_t hash, cache_slice name, uint64_t before)
+{
+    struct tag *tag = *find_tag(l1, hash, name);
+    struct link *next;
+    for (struct link *link = tag ? tag->links : NULL; link; link = next) {
+        struct entry *entry = link->entry;
+        /* The entry's own links go with it; one that carries the tag twice may own the next one too. */
+        for (next = link->next; next && next->entry == entry; next = next->next)
+            ;
+        if (entry->as_of < before) {
+            drop(l1, entry);
+            STATS_INC(l1->stats, l1_evicted_tag);
+        }
+    }
+}
+
 void l1_evict_key(struct l1 *l1, cache_slice key, uint64_t seq)
 {
     uint64_t hash = key_hash(l1, key);
     pthread_mutex_lock(&l1->mu);
     remember(l1, hash, seq);
-    struct entry *entry = *find(l1, hash, key);
-    if (entry && entry->as_of < seq) {
-        drop(l1, entry);
-        STATS_INC(l1->stats, l1_evicted_key);
-    }
+    evict_key(l1, hash, key, seq);
     pthread_mutex_unlock(&l1->mu);
 }
 
@@ -424,18 +447,25 @@ void l1_evict_tag(struct l1 *l1, cache_slice name, uint64_t seq)
     uint64_t hash = tag_hash(l1, name);
     pthread_mutex_lock(&l1->mu);
     remember(l1, hash, seq);
-    struct tag *tag = *find_tag(l1, hash, name);
-    struct link *next;
-    for (struct link *link = tag ? tag->links : NULL; link; link = next) {
-        struct entry *entry = link->entry;
-        /* The entry's own links go with it; one that carries the tag twice may own the next one too. */
-        for (next = link->next; next && next->entry == entry; next = next->next)
-            ;
-        if (entry->as_of < seq) {
-            drop(l1, entry);
-            STATS_INC(l1->stats, l1_evicted_tag);
-        }
-    }
+    evict_tag(l1, hash, name, seq);
+    pthread_mutex_unlock(&l1->mu);
+}
+
+void l1_forget_key(struct l1 *l1, cache_slice key)
+{
+    uint64_t hash = key_hash(l1, key);
+    pthread_mutex_lock(&l1->mu);
+    remember(l1, hash, l1->applied + 1);
+    evict_key(l1, hash, key, UINT64_MAX);
+    pthread_mutex_unlock(&l1->mu);
+}
+
+void l1_forget_tag(struct l1 *l1, cache_slice name)
+{
+    uint64_t hash = tag_hash(l1, name);
+    pthread_mutex_lock(&l1->mu);
+    remember(l1, hash, l1->applied + 1);
+    evict_tag(l1, hash, name, UINT64_MAX);
     pthread_mutex_unlock(&l1->mu);
 }
 

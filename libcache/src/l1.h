@@ -55,6 +55,9 @@ bool l1_is_overtaken(struct l1 *l1, cache_slice key, const cache_slice *tags, si
 void l1_evict_key(struct l1 *l1, cache_slice key, uint64_t seq);
 void l1_evict_tag(struct l1 *l1, cache_slice tag, uint64_t seq);
 void l1_evict_glob(struct l1 *l1, cache_slice glob, uint64_t seq);
+/** Drops what is there, however new, and refuses what was read before: for evictions of one's own. */
+void l1_forget_key(struct l1 *l1, cache_slice key);
+void l1_forget_tag(struct l1 *l1, cache_slice tag);
 /** All up to `seq` is applied: what is read from now on is at least of that number. */
 void l1_set_applied(struct l1 *l1, uint64_t seq);
 uint64_t l1_applied(struct l1 *l1);

@@ -62,14 +62,13 @@ static void evict_locally(cache *c, const cache_slice *key, const cache_slice *t
         l1_evict_tag(c->l1, *tag, seq);
 }
 
-/* Redis could not be told: at least this L1 drops the key, and refuses values read before. */
+/* This L1 drops it at once, also when Redis could not be told, and refuses values read before. */
 static void forget(cache *c, const cache_slice *key, const cache_slice *tag)
 {
-    uint64_t seq = l1_applied(c->l1) + 1;
     if (key)
-        l1_evict_key(c->l1, *key, seq);
+        l1_forget_key(c->l1, *key);
     if (tag)
-        l1_evict_tag(c->l1, *tag, seq);
+        l1_forget_tag(c->l1, *tag);
 }
 
 /* What store.lua has done is seen here at once; its broadcast, of the same number, will not evict it again.
@@ -169,8 +168,13 @@ static int evict(cache *c, const cache_slice *key, const cache_slice *tag)
         return CACHE_OK;
     }
     enum l2_status status = l2_invalidate(c->l2, key, tag, &seq);
-    /* Here at once, also when Redis could not be told; the broadcast finds nothing left to do. */
     forget(c, key, tag);
+    /* A fill of this process that Redis took just before may still be on its way here: its number is lower.
+     */
+    if (status == L2_OK && key)
+        l1_evict_key(c->l1, *key, seq);
+    if (status == L2_OK && tag)
+        l1_evict_tag(c->l1, *tag, seq);
     return status == L2_OK ? CACHE_OK : status == L2_NO_MEMORY ? CACHE_E_MEMORY : CACHE_E_REDIS;
 }
 

@@ -203,6 +203,18 @@ static void evicting_by_tag_reaches_every_process(void **state)
     assert_int_equal(redis_integer(&redis, "EXISTS key tag:tag"), 0);
 }
 
+/* However far this process lags behind the broadcasts. */
+static void ones_own_eviction_is_seen_at_once(void **state)
+{
+    (void)state;
+    cache_slice tag = text("tag");
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(cache_set(a, text("key"), text("v"), &tag, 1, 0), CACHE_OK);
+        assert_int_equal(i % 2 ? cache_evict_key(a, text("key")) : cache_evict_tag(a, tag), CACHE_OK);
+        assert_string_equal(peek(a, "key"), "not cached");
+    }
+}
+
 /* --- writers --- */
 
 static const char *stored;
@@ -481,6 +493,7 @@ int main(void)
         TEST(a_flush_meanwhile_refuses_too),
         TEST(other_processes_drop_what_one_sets_and_the_setter_keeps_it),
         TEST(evicting_by_tag_reaches_every_process),
+        TEST(ones_own_eviction_is_seen_at_once),
         TEST(of_two_writers_the_last_value_stays_or_nothing),
         TEST(a_readers_fill_within_a_write_does_not_survive_it),
         TEST(a_write_within_a_readers_load_wins),

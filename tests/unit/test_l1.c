@@ -121,6 +121,23 @@ static void an_eviction_spares_what_is_newer_than_it(void **state)
     assert_null(get("k", 0));
 }
 
+/* One's own eviction, while the broadcasts lag behind one's own writes. */
+static void what_is_forgotten_goes_however_new_it_is(void **state)
+{
+    (void)state;
+    struct l1_token before = l1_token(l1), own = before;
+    own.as_of = 10;
+    assert_int_equal(insert("k", "v", NULL, own), L1_STORED);
+    assert_int_equal(insert("tagged", "v", "t", own), L1_STORED);
+    l1_forget_key(l1, text("k"));
+    l1_forget_tag(l1, text("t"));
+    assert_null(get("k", 0));
+    assert_null(get("tagged", 0));
+    assert_int_equal(insert("k", "old", NULL, before), L1_REFUSED);
+    l1_set_applied(l1, 1);
+    assert_int_equal(insert("k", "new", NULL, l1_token(l1)), L1_STORED);
+}
+
 static void evicting_a_tag_takes_its_members_and_nothing_else(void **state)
 {
     (void)state;
@@ -245,6 +262,7 @@ int main(void)
         TEST(a_fill_after_its_keys_eviction_is_refused),
         TEST(a_fill_after_a_tags_eviction_is_refused),
         TEST(an_eviction_spares_what_is_newer_than_it),
+        TEST(what_is_forgotten_goes_however_new_it_is),
         TEST(evicting_a_tag_takes_its_members_and_nothing_else),
         TEST(a_pattern_takes_keys_and_tags_by_their_redis_names),
         TEST(clearing_refuses_every_fill_begun_before),
