@@ -22,6 +22,9 @@ static const struct {
     {"enable.auto.offset.store", "remove it: evictd stores an offset when Redis has applied it"},
     {"enable.partition.eof", "remove it: evictd does without"},
     {"isolation.level", "remove it: evictd reads committed events only"},
+    {"partition.assignment.strategy",
+     "remove it: evictd assigns eagerly (cooperative ones are broken before librdkafka 2.6.1)"},
+    {"group.protocol", "remove it: evictd speaks the classic protocol"},
     {"plugin.library.paths", "remove it: evictd loads no plugins"},
 };
 
